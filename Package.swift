@@ -1,0 +1,93 @@
+// swift-tools-version: 6.2
+// The targets are the layers of Sources/README.md, lowest first. A target may depend only on
+// targets above its own line here; tools/check-layers compares this file and every import with
+// tools/layers.txt.
+
+import PackageDescription
+
+let swiftSettings: [SwiftSetting] = [
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+] + (Context.environment["SLUICE_WARNINGS_ARE_ERRORS"] == nil ? [] : [.treatAllWarnings(as: .error)])
+
+let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
+let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
+let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+
+func layer(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: swiftSettings)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource]? = nil) -> Target {
+    .testTarget(name: name, dependencies: dependencies, resources: resources, swiftSettings: swiftSettings)
+}
+
+let package = Package(
+    name: "sluice",
+    products: [.executable(name: "sluice", targets: ["sluice"])],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+    ],
+    targets: [
+        .systemLibrary(name: "CLinux"),
+        .systemLibrary(name: "CTirpc", pkgConfig: "libtirpc", providers: [.apt(["libtirpc-dev"])]),
+        .systemLibrary(name: "CISAL", pkgConfig: "libisal", providers: [.apt(["libisal-dev"])]),
+        .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
+
+        layer("Model", []),
+        layer("Platform", ["CLinux", "Model", nioCore]),
+        layer("XDR", ["CTirpc", nioCore]),
+        layer("ErasureCoding", ["CISAL", "Model"]),
+        layer("ONCRPC", ["CTirpc", "XDR", "Model", "Platform", nioCore, nioPosix, logging]),
+        layer("BlockStore", ["Model", "Platform", "ErasureCoding", logging]),
+        layer("Striping", ["Model", "Platform", "ErasureCoding", "BlockStore", nioCore]),
+        layer("Namespace", ["CSQLite", "Model", "Platform", "ErasureCoding", logging]),
+        layer("WriteBack", ["Model", "Platform"]),
+        layer("FileService", ["Model", "Platform"]),
+        layer(
+            "EmbeddedFileService",
+            [
+                "Model", "Platform", "ErasureCoding", "BlockStore", "Striping", "Namespace", "WriteBack",
+                "FileService", nioCore, logging,
+            ]),
+        layer("NFS3", ["Model", "Platform", "XDR", "ONCRPC", "FileService", nioCore, logging]),
+        .executableTarget(
+            name: "sluice",
+            dependencies: [
+                "Model", "Platform", "ONCRPC", "BlockStore", "Namespace", "FileService", "EmbeddedFileService",
+                "NFS3", nioCore, nioPosix, logging, "Yams",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ],
+            swiftSettings: swiftSettings),
+
+        .target(
+            name: "FaultInjection", dependencies: ["Model", "Platform"], path: "Tests/FaultInjection",
+            swiftSettings: swiftSettings),
+        tests("ModelTests", ["Model"]),
+        tests("PlatformTests", ["Model", "Platform", "FaultInjection", nioCore]),
+        tests("XDRTests", ["XDR", nioCore]),
+        tests("ErasureCodingTests", ["ErasureCoding", "Model"]),
+        tests("ONCRPCTests", ["ONCRPC", "XDR", "Model", "Platform", nioCore, nioPosix, logging]),
+        tests("BlockStoreTests", ["BlockStore", "ErasureCoding", "Model", "Platform", "FaultInjection", logging]),
+        tests(
+            "StripingTests",
+            ["Striping", "BlockStore", "ErasureCoding", "Model", "Platform", "FaultInjection", nioCore, logging],
+            resources: [.copy("Fixtures")]),
+        tests("NamespaceTests", ["Namespace", "Model", "Platform", "FaultInjection", logging]),
+        tests("WriteBackTests", ["WriteBack", "Model", "Platform", nioCore]),
+        tests(
+            "EmbeddedFileServiceTests",
+            [
+                "EmbeddedFileService", "FileService", "WriteBack", "Namespace", "Striping", "BlockStore", "Model",
+                "Platform", "FaultInjection", nioCore, logging,
+            ]),
+        tests("NFS3Tests", ["NFS3", "ONCRPC", "XDR", "FileService", "Model", "Platform", nioCore, logging]),
+        tests("SluiceTests", ["sluice"]),
+    ]
+)

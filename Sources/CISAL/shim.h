@@ -1,0 +1,4 @@
+#ifndef SLUICE_CISAL_SHIM_H
+#define SLUICE_CISAL_SHIM_H
+#include <isa-l.h>
+#endif

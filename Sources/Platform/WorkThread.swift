@@ -1,0 +1,88 @@
+// A thread with a queue, for calls that block. Each volume has its own, so that a disk that hangs holds
+// up nobody else; the queue is bounded by whoever submits (streamers count their bytes, readers their
+// requests), the thread only runs what it is given, in order.
+//
+// Lock order: `lock` is taken alone and never held while work runs.
+
+internal import CLinux
+internal import Glibc
+
+/// Runs pieces of work one after another on a thread of its own.
+public final class WorkThread: @unchecked Sendable {
+    private let lock = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+    private let wakeUp = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+    private var queue: [@Sendable () -> Void] = []
+    private var isStopping = false
+    private var thread = pthread_t()
+
+    /// - Parameter name: shown by `top -H`; at most 15 bytes are kept.
+    public init(name: String) {
+        pthread_mutex_init(lock, nil)
+        pthread_cond_init(wakeUp, nil)
+        let box = Unmanaged.passRetained(self)
+        let result = pthread_create(
+            &thread, nil,
+            { argument in
+                let thread = Unmanaged<WorkThread>.fromOpaque(argument!).takeRetainedValue()
+                thread.run()
+                return nil
+            }, box.toOpaque())
+        precondition(result == 0, "cannot make a thread: \(String(cString: strerror(result)))")
+        pthread_setname_np(thread, String(name.prefix(15)))
+    }
+
+    deinit {
+        pthread_mutex_destroy(lock)
+        pthread_cond_destroy(wakeUp)
+        lock.deallocate()
+        wakeUp.deallocate()
+    }
+
+    /// Queues `work`. Work that is submitted after `stop` is dropped without being run, so whoever stops
+    /// the thread sees to it that nobody waits for it any more.
+    public func submit(_ work: @escaping @Sendable () -> Void) {
+        pthread_mutex_lock(lock)
+        let wasIdle = queue.isEmpty
+        if !isStopping { queue.append(work) }
+        if wasIdle { pthread_cond_signal(wakeUp) }
+        pthread_mutex_unlock(lock)
+    }
+
+    /// Runs `body` on the thread and waits for its result without blocking the caller's thread.
+    public func run<Value: Sendable, Failure: Error>(
+        _ body: @escaping @Sendable () throws(Failure) -> Value
+    ) async throws(Failure) -> Value {
+        let result: Result<Value, Failure> = await withUnsafeContinuation { continuation in
+            submit {
+                do throws(Failure) {
+                    continuation.resume(returning: .success(try body()))
+                } catch {
+                    continuation.resume(returning: .failure(error))
+                }
+            }
+        }
+        return try result.get()
+    }
+
+    /// Runs what is queued, then ends the thread and waits for its end. Not from the thread itself.
+    public func stop() {
+        pthread_mutex_lock(lock)
+        let wasStopping = isStopping
+        isStopping = true
+        pthread_cond_signal(wakeUp)
+        pthread_mutex_unlock(lock)
+        if !wasStopping { pthread_join(thread, nil) }
+    }
+
+    private func run() {
+        while true {
+            pthread_mutex_lock(lock)
+            while queue.isEmpty && !isStopping { pthread_cond_wait(wakeUp, lock) }
+            let batch = queue
+            queue = []
+            pthread_mutex_unlock(lock)
+            if batch.isEmpty { return }
+            for work in batch { work() }
+        }
+    }
+}
