@@ -23,15 +23,25 @@ struct ExtentMap: Sendable {
     struct Edit {
         /// Extents that are no more, by what they were.
         var removed: [Extent] = []
-        /// Extents that are new, also the rests of removed ones.
-        var added: [Extent] = []
+        /// Extents that are new, also the rests of removed ones, by their offset.
+        var added: [UInt64: Extent] = [:]
 
         /// Live bytes that each group gained or lost.
         var liveByteChanges: [BlockGroupID: Int64] {
             var changes: [BlockGroupID: Int64] = [:]
             for extent in removed { changes[extent.group, default: 0] -= Int64(extent.range.count) }
-            for extent in added { changes[extent.group, default: 0] += Int64(extent.range.count) }
+            for extent in added.values { changes[extent.group, default: 0] += Int64(extent.range.count) }
             return changes
+        }
+
+        /// Adds what a later edit of the same map did. An extent that came with the one and went with the other
+        /// has never been.
+        mutating func append(_ later: Edit) {
+            for extent in later.removed {
+                let offset = extent.range.lowerBound
+                if added[offset] == extent { added[offset] = nil } else { removed.append(extent) }
+            }
+            added.merge(later.added) { $1 }
         }
 
         var byteChange: Int64 { liveByteChanges.values.reduce(0, +) }
@@ -40,7 +50,7 @@ struct ExtentMap: Sendable {
     /// Puts an extent on top of what is there.
     mutating func insert(_ extent: Extent) -> Edit {
         var edit = cut(extent.range)
-        edit.added.append(extent)
+        edit.added[extent.range.lowerBound] = extent
         let index = indexOfFirst(endingAfter: extent.range.lowerBound)
         extents.insert(extent, at: index)
         return edit
@@ -65,15 +75,17 @@ struct ExtentMap: Sendable {
 
     private mutating func cut(_ range: ByteRange) -> Edit {
         var edit = Edit()
+        var rests: [Extent] = []
         let first = indexOfFirst(endingAfter: range.lowerBound)
         var index = first
         while index < extents.count, extents[index].range.overlaps(range) {
             let extent = extents[index]
             edit.removed.append(extent)
-            edit.added += extent.range.subtracting(range).map(extent.part)
+            rests += extent.range.subtracting(range).map(extent.part)
             index += 1
         }
-        extents.replaceSubrange(first..<index, with: edit.added)
+        for rest in rests { edit.added[rest.range.lowerBound] = rest }
+        extents.replaceSubrange(first..<index, with: rests)
         return edit
     }
 
