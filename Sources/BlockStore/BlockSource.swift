@@ -1,8 +1,9 @@
 // The seam under the striped reader: what internal blocks are read from.
 
 public import Model
-public import struct NIOCore.ByteBuffer
 public import Platform
+
+public import struct NIOCore.ByteBuffer
 
 /// Something that internal blocks are read from.
 public protocol BlockSource: Sendable {

@@ -59,16 +59,8 @@ extension Volume {
 extension ByteBuffer {
     /// Appends up to `count` bytes of the file; fewer only at its end.
     fileprivate mutating func read(_ count: Int, from file: File, at offset: UInt64) throws(Platform.IOError) -> Int {
-        var failure: Platform.IOError?
-        let done = writeWithUnsafeMutableBytes(minimumWritableBytes: count) { memory in
-            do throws(Platform.IOError) {
-                return try file.read(into: UnsafeMutableRawBufferPointer(rebasing: memory[..<count]), at: offset)
-            } catch {
-                failure = error
-                return 0
-            }
+        try writeWithUnsafeMutableBytes(minimumWritableBytes: count) { memory throws(Platform.IOError) in
+            try file.read(into: UnsafeMutableRawBufferPointer(rebasing: memory[..<count]), at: offset)
         }
-        if let failure { throw failure }
-        return done
     }
 }
