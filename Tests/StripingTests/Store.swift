@@ -42,7 +42,8 @@ final class Store: Sendable {
     /// The files of internal block `index` of a group, by the documented layout.
     func paths(_ group: BlockGroupID, _ index: Int, stamp: Int = 1001) -> (data: String, meta: String) {
         let subdirectory = String(group.ordinal / 256 & 0xff, radix: 16)
-        let block = volumes[index].directory + "/blocks/" + (subdirectory.count == 1 ? "0" : "") + subdirectory
+        let block =
+            volumes[index].directory + "/blocks/" + (subdirectory.count == 1 ? "0" : "") + subdirectory
             + "/blk_\(group.rawValue + Int64(index))"
         return (block, "\(block)_\(stamp).meta")
     }
