@@ -4,6 +4,7 @@
 // Cookies stay valid while a directory changes, so the verifier says nothing and is constant (0).
 
 internal import FileService
+internal import Model
 internal import ONCRPC
 internal import XDR
 
