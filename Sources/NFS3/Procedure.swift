@@ -60,7 +60,7 @@ struct CallContext<Service: FileService>: Sendable {
         }
     }
 
-    /// Attributes for a reply that may go without them (RFC 1813 §2.6.1: post_op_attr is best effort). Why
+    /// Attributes for a reply that may go without them (RFC 1813 §2.6: post_op_attr is best effort). Why
     /// they cannot be had is no concern of the operation that is being answered.
     func attributesIfKnown(of file: FileReference) async -> FileAttributes? {
         try? await service.attributes(of: file)

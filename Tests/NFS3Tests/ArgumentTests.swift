@@ -70,7 +70,7 @@ struct ArgumentTests {
         #expect(test.service.calls == [])
     }
 
-    @Test("nanoseconds from 10^9 on are NFS3ERR_INVAL (RFC 1813 §2.5, nfstime3)")
+    @Test("nanoseconds from 10^9 on are NFS3ERR_INVAL (RFC 1813 §2.6, nfstime3)")
     func nanoseconds() async {
         let test = Programs()
         let accessTime: WireBytes = [.no, .no, .no, .no, .u32(2), .u32(5), .u32(1_000_000_000), .u32(0)]

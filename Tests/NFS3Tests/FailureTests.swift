@@ -44,7 +44,7 @@ struct FailureTests {
         }
     }
 
-    @Test("the failure body goes without attributes that cannot be had (RFC 1813 §2.5: attributes_follow)")
+    @Test("the failure body goes without attributes that cannot be had (RFC 1813 §2.6: attributes_follow)")
     func failureBodiesWithoutAttributes() async {
         let test = Programs {
             $0.failure = .stale

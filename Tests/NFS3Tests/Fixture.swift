@@ -64,7 +64,7 @@ enum Wire {
     static let file = WireBytes.opaque(Fixture.fileHandle.bytes)
     static let other = WireBytes.opaque(Fixture.otherHandle.bytes)
 
-    // fattr3, RFC 1813 §2.5: type, mode, nlink, uid, gid, size, used, rdev, fsid, fileid, atime, mtime, ctime.
+    // fattr3, RFC 1813 §2.6: type, mode, nlink, uid, gid, size, used, rdev, fsid, fileid, atime, mtime, ctime.
     static let rootAttributes = attributes(type: 2, mode: 0o755, size: 4096, fileID: 1)
     static let fileAttributes = attributes(type: 1, mode: 0o644, size: 0x1_0000_0005, fileID: 7)
     static let otherAttributes = attributes(type: 2, mode: 0o700, size: 512, fileID: 9)

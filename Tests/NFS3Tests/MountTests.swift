@@ -65,7 +65,7 @@ struct MountTests {
         #expect(await test.mountReply(.dump, []) == .no)
     }
 
-    @Test("a path longer than MNTPATHLEN, or none, is garbage (RFC 1813 §5.1.2)")
+    @Test("a path longer than MNTPATHLEN, or none, is garbage (RFC 1813 §5.1.4)")
     func garbage() async {
         let test = Programs()
         let long = WireBytes.opaque(Array(repeating: UInt8(ascii: "x"), count: 1025))

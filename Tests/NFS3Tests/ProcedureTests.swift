@@ -221,7 +221,7 @@ struct ProcedureTests {
         #expect(test.service.callers == [Credentials(uid: 65534, gid: 65534, groups: [])])
     }
 
-    @Test("times outside nfstime3 are shown as the nearest that it has (RFC 1813 §2.5)")
+    @Test("times outside nfstime3 are shown as the nearest that it has (RFC 1813 §2.6)")
     func times() async {
         let test = Programs {
             var attributes = Fixture.fileAttributes

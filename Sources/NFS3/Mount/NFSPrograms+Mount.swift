@@ -9,7 +9,7 @@ internal import ONCRPC
 internal import XDR
 
 extension NFSPrograms {
-    /// RFC 1813 §5.1.2: MNTPATHLEN.
+    /// RFC 1813 §5.1.4: MNTPATHLEN.
     private static var maxPathBytes: Int { 1024 }
 
     func handle(_ procedure: MountProcedure, _ call: RPCCall) async -> RPCOutcome {
@@ -88,7 +88,7 @@ extension NFSPrograms {
         return RPCReplyBody(encoder.finish())
     }
 
-    /// The argument of MNT and UMNT (§5.1.4, dirpath); nil, and counted, when it can't be decoded.
+    /// The argument of MNT and UMNT (§5.1.5, dirpath); nil, and counted, when it can't be decoded.
     private func path(in call: RPCCall) -> [UInt8]? {
         do throws(XDRError) {
             return try call.decodeArguments { (decoder) throws(XDRError) in

@@ -1,8 +1,9 @@
+// ACCESS (RFC 1813 §3.3.4): which of the rights asked for the caller has.
+
 internal import FileService
 internal import ONCRPC
 internal import XDR
 
-/// ACCESS (RFC 1813 §3.3.4): which of the rights asked for the caller has.
 struct ACCESS: Procedure {
     static let failureBody: [FailurePart] = [.attributes]
     let object: FileHandle

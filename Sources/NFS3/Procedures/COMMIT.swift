@@ -1,9 +1,10 @@
+// COMMIT (RFC 1813 §3.3.21): makes what was written before durable.
+
 internal import FileService
 internal import Model
 internal import ONCRPC
 internal import XDR
 
-/// COMMIT (RFC 1813 §3.3.21): makes what was written before durable.
 struct COMMIT: Procedure {
     static let failureBody: [FailurePart] = [.weakCacheConsistency]
     let file: FileHandle

@@ -1,8 +1,9 @@
+// CREATE (RFC 1813 §3.3.8): a regular file.
+
 internal import FileService
 internal import ONCRPC
 internal import XDR
 
-/// CREATE (RFC 1813 §3.3.8): a regular file.
 struct CREATE: Procedure {
     /// createhow3
     private enum Mode {

@@ -1,9 +1,10 @@
+// FSINFO (RFC 1813 §3.3.19): what the server can do; clients choose their transfer sizes by it.
+
 internal import FileService
 internal import Model
 internal import ONCRPC
 internal import XDR
 
-/// FSINFO (RFC 1813 §3.3.19): what the server can do; clients choose their transfer sizes by it.
 struct FSINFO: Procedure {
     static let failureBody: [FailurePart] = [.attributes]
     let root: FileHandle

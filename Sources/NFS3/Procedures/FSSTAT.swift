@@ -1,8 +1,9 @@
+// FSSTAT (RFC 1813 §3.3.18): room in the store.
+
 internal import FileService
 internal import ONCRPC
 internal import XDR
 
-/// FSSTAT (RFC 1813 §3.3.18): room in the store.
 struct FSSTAT: Procedure {
     static let failureBody: [FailurePart] = [.attributes]
     let root: FileHandle

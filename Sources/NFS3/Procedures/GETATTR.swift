@@ -1,8 +1,9 @@
+// GETATTR (RFC 1813 §3.3.1): the attributes of a file.
+
 internal import FileService
 internal import ONCRPC
 internal import XDR
 
-/// GETATTR (RFC 1813 §3.3.1): the attributes of a file.
 struct GETATTR: Procedure {
     static let failureBody: [FailurePart] = []
     let object: FileHandle

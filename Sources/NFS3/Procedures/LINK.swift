@@ -1,8 +1,9 @@
+// LINK (RFC 1813 §3.3.15): a second name of a file. Not supported: NFS3ERR_NOTSUPP, whatever the name.
+
 internal import FileService
 internal import ONCRPC
 internal import XDR
 
-/// LINK (RFC 1813 §3.3.15): a second name of a file. Not supported: NFS3ERR_NOTSUPP, whatever the name.
 struct LINK: Procedure {
     static let failureBody: [FailurePart] = [.attributes, .weakCacheConsistency]
     let file: FileHandle

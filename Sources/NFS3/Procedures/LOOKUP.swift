@@ -1,8 +1,9 @@
+// LOOKUP (RFC 1813 §3.3.3): the file that a name in a directory leads to; "." and ".." too.
+
 internal import FileService
 internal import ONCRPC
 internal import XDR
 
-/// LOOKUP (RFC 1813 §3.3.3): the file that a name in a directory leads to; "." and ".." too.
 struct LOOKUP: Procedure {
     static let failureBody: [FailurePart] = [.attributes]
     let what: DirectoryArguments

@@ -1,8 +1,9 @@
+// MKDIR (RFC 1813 §3.3.9): a directory.
+
 internal import FileService
 internal import ONCRPC
 internal import XDR
 
-/// MKDIR (RFC 1813 §3.3.9): a directory.
 struct MKDIR: Procedure {
     static let failureBody: [FailurePart] = [.weakCacheConsistency]
     let place: DirectoryArguments

@@ -1,8 +1,9 @@
+// MKNOD (RFC 1813 §3.3.11): a device, socket or FIFO. Not supported: NFS3ERR_NOTSUPP, whatever else is in the arguments.
+
 internal import FileService
 internal import ONCRPC
 internal import XDR
 
-/// MKNOD (RFC 1813 §3.3.11): a device, socket or FIFO. Not supported: NFS3ERR_NOTSUPP, whatever else is in the arguments.
 struct MKNOD: Procedure {
     static let failureBody: [FailurePart] = [.weakCacheConsistency]
     let directory: FileHandle

@@ -1,9 +1,10 @@
+// PATHCONF (RFC 1813 §3.3.20): POSIX's properties of files, the same for all.
+
 internal import FileService
 internal import Model
 internal import ONCRPC
 internal import XDR
 
-/// PATHCONF (RFC 1813 §3.3.20): POSIX's properties of files, the same for all.
 struct PATHCONF: Procedure {
     static let failureBody: [FailurePart] = [.attributes]
     let object: FileHandle

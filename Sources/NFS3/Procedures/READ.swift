@@ -1,10 +1,11 @@
+// READ (RFC 1813 §3.3.6): bytes of a file, at most `Limits.maxTransferBytes` of them.
+
 internal import FileService
 internal import Model
 internal import ONCRPC
 internal import Platform
 internal import XDR
 
-/// READ (RFC 1813 §3.3.6): bytes of a file, at most `Limits.maxTransferBytes` of them.
 struct READ: Procedure {
     static let failureBody: [FailurePart] = [.attributes]
     let file: FileHandle
@@ -20,7 +21,7 @@ struct READ: Procedure {
 
     func run(_ context: CallContext<some FileService>) async throws(NFSStatus) -> RPCReplyBody {
         let file = try context.reference(self.file)
-        // "If count is greater than rtmax, the server may return only rtmax bytes."
+        // A client that asks for more than rtmax gets rtmax bytes, and asks again.
         let count = min(Int(count), Limits.maxTransferBytes)
         // No file reaches beyond the limit: a higher offset reads as the limit does, no bytes and eof, and
         // offset + count stays a number.

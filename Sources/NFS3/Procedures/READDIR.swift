@@ -1,8 +1,9 @@
+// READDIR (RFC 1813 §3.3.16): names and ids of a directory's entries.
+
 internal import FileService
 internal import ONCRPC
 internal import XDR
 
-/// READDIR (RFC 1813 §3.3.16): names and ids of a directory's entries.
 struct READDIR: Procedure {
     static let failureBody: [FailurePart] = [.attributes]
     let directory: FileHandle

@@ -1,14 +1,15 @@
+// READDIRPLUS (RFC 1813 §3.3.17): a directory's entries with their attributes and handles.
+
 internal import FileService
 internal import ONCRPC
 internal import XDR
 
-/// READDIRPLUS (RFC 1813 §3.3.17): a directory's entries with their attributes and handles.
 struct READDIRPLUS: Procedure {
     static let failureBody: [FailurePart] = [.attributes]
     let directory: FileHandle
     let cookie: UInt64
     let cookieVerifier: UInt64
-    /// The most bytes of entries "not including the size of the attributes and file handle portions".
+    /// The most bytes of entries without their attributes and handles.
     let directoryCount: UInt32
     /// The most bytes of READDIRPLUS3resok.
     let maxCount: UInt32

@@ -1,8 +1,9 @@
+// READLINK (RFC 1813 §3.3.5): the text of a symbolic link. Not supported: NFS3ERR_NOTSUPP, whatever else is in the arguments.
+
 internal import FileService
 internal import ONCRPC
 internal import XDR
 
-/// READLINK (RFC 1813 §3.3.5): the text of a symbolic link. Not supported: NFS3ERR_NOTSUPP, whatever else is in the arguments.
 struct READLINK: Procedure {
     static let failureBody: [FailurePart] = [.attributes]
     let symlink: FileHandle

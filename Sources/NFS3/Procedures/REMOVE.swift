@@ -1,8 +1,9 @@
+// REMOVE (RFC 1813 §3.3.12): a name that is not a directory's.
+
 internal import FileService
 internal import ONCRPC
 internal import XDR
 
-/// REMOVE (RFC 1813 §3.3.12): a name that is not a directory's.
 struct REMOVE: Procedure {
     static let failureBody: [FailurePart] = [.weakCacheConsistency]
     let object: DirectoryArguments

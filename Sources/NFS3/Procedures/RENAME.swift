@@ -1,8 +1,9 @@
+// RENAME (RFC 1813 §3.3.14): moves a name, replacing what has the new one.
+
 internal import FileService
 internal import ONCRPC
 internal import XDR
 
-/// RENAME (RFC 1813 §3.3.14): moves a name, replacing what has the new one.
 struct RENAME: Procedure {
     static let failureBody: [FailurePart] = [.weakCacheConsistency, .weakCacheConsistency]
     let source: DirectoryArguments

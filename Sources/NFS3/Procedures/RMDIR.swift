@@ -1,8 +1,9 @@
+// RMDIR (RFC 1813 §3.3.13): an empty directory.
+
 internal import FileService
 internal import ONCRPC
 internal import XDR
 
-/// RMDIR (RFC 1813 §3.3.13): an empty directory.
 struct RMDIR: Procedure {
     static let failureBody: [FailurePart] = [.weakCacheConsistency]
     let object: DirectoryArguments

@@ -1,9 +1,10 @@
+// SETATTR (RFC 1813 §3.3.2): sets attributes; truncates or extends by setting the size.
+
 internal import FileService
 internal import Model
 internal import ONCRPC
 internal import XDR
 
-/// SETATTR (RFC 1813 §3.3.2): sets attributes; truncates or extends by setting the size.
 struct SETATTR: Procedure {
     static let failureBody: [FailurePart] = [.weakCacheConsistency]
     let object: FileHandle

@@ -1,8 +1,9 @@
+// SYMLINK (RFC 1813 §3.3.10): a symbolic link. Not supported: NFS3ERR_NOTSUPP, whatever else is in the arguments.
+
 internal import FileService
 internal import ONCRPC
 internal import XDR
 
-/// SYMLINK (RFC 1813 §3.3.10): a symbolic link. Not supported: NFS3ERR_NOTSUPP, whatever else is in the arguments.
 struct SYMLINK: Procedure {
     static let failureBody: [FailurePart] = [.weakCacheConsistency]
     let directory: FileHandle

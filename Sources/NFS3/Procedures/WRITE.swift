@@ -1,10 +1,11 @@
+// WRITE (RFC 1813 §3.3.7): bytes of a file, stable as asked for or more.
+
 internal import FileService
 internal import Model
 internal import ONCRPC
 internal import Platform
 internal import XDR
 
-/// WRITE (RFC 1813 §3.3.7): bytes of a file, stable as asked for or more.
 struct WRITE: Procedure {
     static let failureBody: [FailurePart] = [.weakCacheConsistency]
     let file: FileHandle

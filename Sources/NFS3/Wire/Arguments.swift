@@ -6,7 +6,7 @@ internal import FileService
 internal import Model
 internal import XDR
 
-/// A handle and a name in it (RFC 1813 §2.6.2, diropargs3).
+/// A handle and a name in it (RFC 1813 §2.6, diropargs3).
 struct DirectoryArguments: Sendable {
     let directory: FileHandle
     private let name: [UInt8]
@@ -39,7 +39,7 @@ struct DirectoryArguments: Sendable {
     }
 }
 
-/// A time as it came (RFC 1813 §2.5, nfstime3): the nanoseconds may be out of range.
+/// A time as it came (RFC 1813 §2.6, nfstime3): the nanoseconds may be out of range.
 struct TimeArgument: Sendable {
     let seconds: UInt32
     let nanoseconds: UInt32
@@ -55,7 +55,7 @@ struct TimeArgument: Sendable {
     }
 }
 
-/// The attributes that a client sets (RFC 1813 §2.5.3, sattr3).
+/// The attributes that a client sets (RFC 1813 §2.6, sattr3).
 struct SetAttributesArgument: Sendable {
     private enum Time {
         case unchanged
@@ -91,7 +91,7 @@ struct SetAttributesArgument: Sendable {
     func update() throws(NFSStatus) -> AttributeUpdate {
         if let size, size > Limits.maxFileBytes { throw .fileTooBig }
         return AttributeUpdate(
-            // mode3 has no more than these bits (§2.3.4); clients that send st_mode include the file type.
+            // mode3 has no more than these bits (§2.6); clients that send st_mode include the file type.
             mode: mode.map { $0 & 0o7777 }, uid: uid, gid: gid, size: size,
             accessTime: try Self.change(accessTime), modificationTime: try Self.change(modificationTime))
     }
@@ -106,7 +106,7 @@ struct SetAttributesArgument: Sendable {
 }
 
 extension XDRDecoder {
-    /// nfs_fh3 (RFC 1813 §2.3.3).
+    /// nfs_fh3 (RFC 1813 §2.6).
     mutating func fileHandle() throws(XDRError) -> FileHandle {
         FileHandle(try opaque(maxCount: FileHandle.maxBytes))
     }

@@ -1,4 +1,4 @@
-// File handles (RFC 1813 §2.3.3, nfs_fh3): what a client holds instead of a path. They survive restarts
+// File handles (RFC 1813 §2.6, nfs_fh3): what a client holds instead of a path. They survive restarts
 // and cannot be forged. 36 bytes, all numbers big-endian:
 //
 //     0  version 1, then three zero bytes

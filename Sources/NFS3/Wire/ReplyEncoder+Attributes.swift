@@ -1,4 +1,4 @@
-// fattr3, post_op_attr, wcc_data (RFC 1813 §2.5 and §2.6).
+// fattr3, post_op_attr, wcc_data (RFC 1813 §2.6).
 
 internal import FileService
 internal import Model

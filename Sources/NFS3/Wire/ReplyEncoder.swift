@@ -26,12 +26,12 @@ struct ReplyEncoder: ~Copyable {
         RPCReplyBody(xdr.finish(), payload: payload)
     }
 
-    /// nfs_fh3 (RFC 1813 §2.3.3).
+    /// nfs_fh3 (RFC 1813 §2.6).
     mutating func fileHandle(_ file: FileReference) {
         xdr.opaque(handles.handle(of: file).bytes)
     }
 
-    /// post_op_fh3 (RFC 1813 §2.3.3).
+    /// post_op_fh3 (RFC 1813 §2.6).
     mutating func postOpFileHandle(_ file: FileReference?) {
         xdr.bool(file != nil)
         if let file { fileHandle(file) }
