@@ -2,7 +2,6 @@
 // in ReplyEncoder+Attributes.swift.
 
 internal import FileService
-internal import NIOCore
 internal import ONCRPC
 internal import Platform
 internal import XDR
