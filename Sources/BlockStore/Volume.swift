@@ -144,7 +144,10 @@ public final class Volume: BlockTarget, BlockSource, Sendable {
     }
 
     /// `<directory>/metadata`, for the namespace's mirror.
-    public var metadataDirectory: String { BlockFiles.metadataDirectory(directory) }
+    public var metadataDirectory: String { Self.metadataDirectory(of: directory) }
+
+    /// The metadata directory of the volume in `directory`.
+    public static func metadataDirectory(of directory: String) -> String { BlockFiles.metadataDirectory(directory) }
 
     public var state: State { currentState.withLock { $0 } }
 

@@ -4,6 +4,7 @@
 public import FileService
 public import Model
 internal import Namespace
+internal import Platform
 internal import WriteBack
 
 extension EmbeddedFileService {

@@ -56,20 +56,18 @@ extension EmbeddedFileService {
     }
 
     private static func checkIsEmpty(_ path: String, _ fileSystem: FileSystem) throws(StoreRefusal) {
+        let names: [String]
         do throws(IOError) {
-            guard let status = try fileSystem.status(path) else {
-                throw IOError(code: 2, operation: "open", path: path)
-            }
-            guard status.isDirectory else { throw IOError(code: 20, operation: "open", path: path) }
-            let names = try fileSystem.list(path).filter { $0 != "lost+found" }
-            if names.isEmpty { return }
-            if names.contains("superblock") {
-                throw StoreRefusal(.alreadyFormatted, "\(path) is a volume already; nothing was formatted")
-            }
-            throw StoreRefusal(
-                .unusableVolumes, "\(path) is not empty (it holds '\(names.sorted()[0])'); nothing was formatted")
+            names = try fileSystem.list(path).filter { $0 != "lost+found" }
         } catch {
             throw StoreRefusal(.cannotRead, "\(error)")
+        }
+        if names.contains("superblock") {
+            throw StoreRefusal(.alreadyFormatted, "\(path) is a volume already; nothing was formatted")
+        }
+        guard names.isEmpty else {
+            throw StoreRefusal(
+                .unusableVolumes, "\(path) is not empty (it holds '\(names.sorted()[0])'); nothing was formatted")
         }
     }
 }

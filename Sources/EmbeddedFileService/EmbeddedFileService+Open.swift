@@ -54,7 +54,8 @@ extension EmbeddedFileService {
         _ volumes: [Volume], _ inspection: StoreInspection, _ fileSystem: FileSystem, _ clock: SystemClock,
         _ log: Logger
     ) throws(StoreRefusal) -> StoreCore {
-        let epochs = EpochKeeper(volumes: volumes, superblock: inspection.superblock)
+        let epochs = EpochKeeper(
+            volumes: volumes, superblock: inspection.superblock, believed: inspection.mirrors.map(\.location.volume))
         let mirrors = try levelMirrors(inspection, volumes, fileSystem)
         guard
             epochs.advance(

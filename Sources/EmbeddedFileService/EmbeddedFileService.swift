@@ -10,7 +10,7 @@
 
 internal import BlockStore
 public import FileService
-public import Logging
+internal import Logging
 public import Model
 internal import Namespace
 public import Platform

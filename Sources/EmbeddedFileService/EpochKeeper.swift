@@ -19,10 +19,14 @@ final class EpochKeeper: Sendable {
     private let quorum: Int
     private let current: Mutex<Superblock>
 
-    /// - Parameter superblock: of the highest epoch.
-    init(volumes: [Volume], superblock: Superblock) {
+    /// - Parameters:
+    ///   - superblock: of the highest epoch.
+    ///   - believed: those of its mirrors that are there and whole.
+    init(volumes: [Volume], superblock: Superblock, believed: [VolumeID]) {
         self.volumes = volumes
         quorum = superblock.registeredVolumes.count - superblock.defaultPolicy.parityUnits
+        var superblock = superblock
+        superblock.mirrorSet = believed
         current = Mutex(superblock)
     }
 

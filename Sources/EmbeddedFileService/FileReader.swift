@@ -5,11 +5,13 @@
 
 internal import BlockStore
 internal import FileService
+internal import Logging
 internal import Model
 internal import NIOCore
 internal import Namespace
 internal import Platform
 internal import Striping
+internal import Synchronization
 internal import WriteBack
 
 /// One READ of one file.

@@ -11,6 +11,7 @@
 internal import BlockStore
 internal import ErasureCoding
 internal import FileService
+internal import Logging
 internal import Model
 internal import Namespace
 internal import Platform
@@ -107,7 +108,7 @@ struct GroupSink: WriteBackSink {
         let inode = try? await core.transact { transaction throws(FileError) in
             try transaction.inodeIfAny(file)
         }
-        return inode??.attributes
+        return (inode ?? nil)?.attributes
     }
 
     func acknowledgedBytesWereLost(in file: FileID, because error: WriteBackError) {

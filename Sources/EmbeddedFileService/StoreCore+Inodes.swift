@@ -7,6 +7,7 @@
 internal import FileService
 internal import Model
 internal import Namespace
+internal import Synchronization
 internal import WriteBack
 
 extension StoreCore {
@@ -114,7 +115,12 @@ extension StoreCore {
         var effects = Effects.none
         let isLast = inode.type == .directory || inode.linkCount <= 1
         if isLast, inode.type == .regular {
-            let extents = try nodes[inode.id]?.extents.withLock { $0.extents } ?? transaction.allExtents(of: inode.id)
+            let extents: [Extent]
+            if let node = nodes[inode.id] {
+                extents = node.extents.withLock { $0.extents }
+            } else {
+                extents = try transaction.allExtents(of: inode.id)
+            }
             var edit = ExtentMap.Edit()
             edit.removed = extents
             effects.deadGroups = try record(edit, of: inode.id, &transaction)

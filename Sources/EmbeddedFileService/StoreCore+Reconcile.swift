@@ -8,6 +8,7 @@
 
 internal import BlockStore
 internal import FileService
+internal import Logging
 internal import Model
 internal import Namespace
 internal import Platform
@@ -20,15 +21,24 @@ extension StoreCore {
             for volume in volumes.present {
                 for number in 0..<Volume.subdirectoryCount { try await reconcile(volume, subdirectory: number) }
             }
-            try await findMissingBlocks()
         } catch {
             // Rows that can't be read are damage that `status` must show; the files that are whole are served.
             log.error("blocks and metadata could not be compared completely: \(error)")
         }
+        await noteDamage()
+    }
+
+    /// Notes the blocks that are missing or short. Changes nothing on the volumes.
+    func noteDamage() async {
+        do throws(FileError) {
+            try await findMissingBlocks()
+        } catch {
+            log.error("missing blocks could not be looked for completely: \(error)")
+        }
     }
 
     private func sealOpenGroups() async throws(FileError) {
-        try await forEachGroup { group in
+        try await forEachGroup { group throws(FileError) in
             guard !group.isSealed else { return }
             for (index, location) in group.locations.enumerated() {
                 guard let location, let volume = volumes[location] else { continue }
@@ -41,7 +51,7 @@ extension StoreCore {
                     log.warning("a block that was open at a crash is not whole: \(error)", metadata: ["block": "\(block)"])
                 }
             }
-            let dead = try await transact { [self] transaction throws(FileError) in
+            let dead = try await transact { [self] transaction throws(FileError) -> [BlockGroup] in
                 guard var row = try transaction.groupIfAny(group.id) else { return [BlockGroup]() }
                 row.isSealed = true
                 return try record(ExtentMap.Edit(), of: .root, rows: [row], &transaction)
@@ -79,16 +89,13 @@ extension StoreCore {
 
     private func findMissingBlocks() async throws(FileError) {
         var lengths: [BlockID: UInt64] = [:]
-        var listed: (volume: VolumeID, subdirectory: Int)?
-        _ = listed
-        listed = nil
         for volume in volumes.present {
             for number in 0..<Volume.subdirectoryCount {
                 guard let blocks = try? await volume.listBlocks(inSubdirectory: number) else { continue }
                 for stored in blocks where stored.generationStamp != nil { lengths[stored.block] = stored.length }
             }
         }
-        try await forEachGroup { group in
+        try await forEachGroup { group throws(FileError) in
             for (index, location) in group.locations.enumerated() {
                 let expected = StripeLayout(group.policy).internalBlockLength(index: index, groupLength: group.length)
                 guard expected > 0 else { continue }

@@ -53,9 +53,20 @@ final class StoreCore: Sendable {
     func transact<Value: Sendable>(
         _ body: @escaping @Sendable (inout Transaction) throws(FileError) -> Value
     ) async throws(FileError) -> Value {
-        try await Self.withoutNamespaceErrors(log) { () async throws in
-            try await self.namespace.perform(body)
+        do {
+            return try await namespace.perform(body)
+        } catch let error as FileError {
+            throw error
+        } catch {
+            log.error("the namespace failed: \(error)")
+            throw .inputOutput
         }
+    }
+
+    /// A block group's id, never to be given out again. Its blocks may be written before any record names it,
+    /// so it must come from a range that was reserved durably before.
+    func newGroupID() async throws(FileError) -> BlockGroupID {
+        try await transact { transaction throws(FileError) in try transaction.reservedGroupID() }
     }
 
     /// The one node of a file.

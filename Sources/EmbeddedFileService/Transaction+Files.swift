@@ -68,6 +68,18 @@ extension Transaction {
         }
     }
 
+    mutating func groupRows(after id: BlockGroupID?, limit: Int) throws(FileError) -> [BlockGroup] {
+        do throws(NamespaceError) { return try groups(after: id, limit: limit) } catch { throw FileError(error) }
+    }
+
+    mutating func totals() throws(FileError) -> NamespaceCounts {
+        do throws(NamespaceError) { return try counts() } catch { throw FileError(error) }
+    }
+
+    mutating func reservedGroupID() throws(FileError) -> BlockGroupID {
+        do throws(NamespaceError) { return try newGroupID() } catch { throw FileError(error) }
+    }
+
     mutating func reservedFileID() throws(FileError) -> FileID {
         do throws(NamespaceError) { return try newFileID() } catch { throw FileError(error) }
     }

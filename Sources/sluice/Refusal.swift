@@ -40,7 +40,8 @@ struct Refusal: Error {
     }
 
     func exit() -> Never {
-        fputs("sluice: \(message)\n", stderr)
+        let line = Array("sluice: \(message)\n".utf8)
+        _ = write(STDERR_FILENO, line, line.count)
         Glibc.exit(code.rawValue)
     }
 }

@@ -11,6 +11,7 @@ import NIOPosix
 import ONCRPC
 import Platform
 import ServiceLifecycle
+import UnixSignals
 
 struct Serve: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -83,12 +84,14 @@ struct Gateway: Service {
 
     func run() async throws {
         let group = MultiThreadedEventLoopGroup.singleton
+        let key = files.handleKey
         let programs = NFSPrograms(
-            service: files, handles: FileHandleCodec(key: files.handleKey, storeID: files.storeID), log: log)
+            service: files,
+            handles: FileHandleCodec(key: FileHandleKey(key.k0, key.k1), storeID: files.storeID))
         let server: RPCServer<NFSPrograms<EmbeddedFileService>>
         do {
             server = try await RPCServer.start(
-                host: address.host, port: address.port, dispatcher: programs, group: group, log: log)
+                host: address.host, port: address.port, dispatcher: programs, group: group, logger: log)
         } catch {
             await files.close()
             throw Refusal(.unavailable, "cannot listen on \(address.host):\(address.port): \(error)")

@@ -3,6 +3,7 @@
 import ArgumentParser
 import EmbeddedFileService
 import Foundation
+import Logging
 import Model
 import Platform
 
@@ -38,8 +39,10 @@ struct Status: AsyncParsableCommand {
         // Not while a gateway starts or stops: it would see half a state.
         let lock = try places.lock(fileSystem: fileSystem)
         defer { lock.close() }
+        let log = Logger(label: "sluice") { StreamLogHandler.standardError(label: $0) }
         do throws(StoreRefusal) {
-            return try await EmbeddedFileService.inspect(volumes: places.volumes, fileSystem: fileSystem)
+            return try await EmbeddedFileService.inspect(
+                volumes: places.volumes, fileSystem: fileSystem, clock: SystemClock(), log: log)
         } catch {
             throw Refusal(error)
         }

@@ -27,12 +27,13 @@ struct StorePlaces: Equatable {
             throw Refusal(.usage, "--volumes \(count): a store needs 3 to 99 volumes")
         }
         let path = Self.absolute(data)
+        let found: Result<StorePlaces, Refusal>
         do throws(IOError) {
-            let found = try Self.find(in: path, count: count, listed: listed?.map(Self.absolute), fileSystem)
-            self = try found.get()
+            found = try Self.find(in: path, count: count, listed: listed?.map(Self.absolute), fileSystem)
         } catch {
             throw Refusal(.configuration, "\(error)")
         }
+        self = try found.get()
     }
 
     private init(data: String, volumes: [String], mustFormat: Bool) {
