@@ -15,4 +15,10 @@ static inline unsigned int sluice_xdr_position(const XDR *stream) {
     return xdr_getpos((XDR *)stream); /* reads only */
 }
 
+/* xdr_replymsg calls the results' routine without asking whether there is one. */
+static inline void sluice_set_no_results(struct rpc_msg *reply) {
+    reply->acpted_rply.ar_results.where = 0;
+    reply->acpted_rply.ar_results.proc = (xdrproc_t)xdr_void;
+}
+
 #endif
