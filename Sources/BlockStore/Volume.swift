@@ -118,9 +118,7 @@ public final class Volume: BlockTarget, BlockSource, Sendable {
         }
         if try fileSystem.status(directory) == nil {
             try fileSystem.createDirectory(directory)
-            if let slash = directory.lastIndex(of: "/"), slash > directory.startIndex {
-                try fileSystem.syncDirectory(String(directory[..<slash]))
-            }
+            try fileSystem.syncDirectory(parent(of: directory))
         }
         let blocks = BlockFiles.blocksDirectory(directory)
         let metadata = BlockFiles.metadataDirectory(directory)
@@ -132,6 +130,12 @@ public final class Volume: BlockTarget, BlockSource, Sendable {
         try fileSystem.syncDirectory(blocks)
         try fileSystem.syncDirectory(metadata)
         try fileSystem.syncDirectory(directory)
+    }
+
+    private static func parent(of path: String) -> String {
+        guard let lastCharacter = path.lastIndex(where: { $0 != "/" }) else { return "/" }
+        guard let slash = path[...lastCharacter].lastIndex(of: "/") else { return "." }
+        return slash == path.startIndex ? "/" : String(path[..<slash])
     }
 
     /// Does what is queued, then ends the threads. Blocks. Writers end first, and no read may be under way or
