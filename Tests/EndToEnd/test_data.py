@@ -5,48 +5,12 @@ import os
 from random import Random
 
 from harness import check, equal, test, test_each
+from model import Model, ranges
 from nfs3 import DATA_SYNC, FILE_SYNC, UNSTABLE
 from store import Store
 
 POLICIES = ((3, 2), (6, 3))
 SEED = int(os.environ.get("SLUICE_TEST_SEED", "20240611"))
-
-
-class Model:
-    """What a file must hold, kept as plain bytes; applies each write to the file and to itself."""
-
-    def __init__(self, client, name, seed):
-        self.client, self.name = client, name
-        self.random = Random(f"{seed}/{name}")
-        self.bytes = bytearray()
-        self.handle = client.create(client.root, name, mode=0o644).handle
-
-    def write(self, ranges, stable=UNSTABLE):
-        """Writes random bytes to (offset, count) ranges in the given order."""
-        pieces = [(offset, self.random.randbytes(count)) for offset, count in ranges]
-        for offset, data in pieces:
-            if len(self.bytes) < offset + len(data):
-                self.bytes.extend(bytes(offset + len(data) - len(self.bytes)))
-            self.bytes[offset:offset + len(data)] = data
-        replies = self.client.write_pieces(self.handle, pieces, stable)
-        for reply, (_, data) in zip(replies, pieces):
-            equal(reply.count, len(data), f"{self.name}: bytes taken by WRITE")
-            check(reply.committed >= stable, f"{self.name}: WRITE was answered with a lower stability than asked")
-        return replies
-
-    def commit(self, replies):
-        """RFC 1813 §3.3.21: the promise holds only if the verifier is that of the WRITEs."""
-        verifier = self.client.commit(self.handle).verifier
-        for reply in replies:
-            equal(reply.verifier, verifier, f"{self.name}: the verifier of WRITE and COMMIT")
-
-    def check(self, client):
-        equal(client.getattr(self.handle).attributes.size, len(self.bytes), f"{self.name}: the size")
-        equal(client.read_file(self.handle), bytes(self.bytes), f"{self.name}: the bytes")
-
-
-def ranges(size, piece):
-    return [(offset, min(piece, size - offset)) for offset in range(0, size, piece)]
 
 
 def write_files(client, store, seed):
@@ -236,10 +200,7 @@ def long_run(directory):
                 start = random.randrange(1_500_000)
                 unpromised[each.name] += each.write([(start, random.choice((1, 100, 4096, 70_000, 300_000)))], stable)
             elif kind < 0.7:
-                size = random.randrange(1_800_000)
-                client.setattr(each.handle, size=size)
-                del each.bytes[size:]
-                each.bytes.extend(bytes(size - len(each.bytes)))
+                each.truncate(random.randrange(1_800_000))
             elif kind < 0.85:
                 each.commit(unpromised[each.name])
                 unpromised[each.name] = []
