@@ -44,7 +44,7 @@ let package = Package(
         layer("XDR", ["CTirpc", nioCore]),
         layer("ErasureCoding", ["CISAL", "Model"]),
         layer("ONCRPC", ["CTirpc", "XDR", "Model", "Platform", nioCore, nioPosix, logging]),
-        layer("BlockStore", ["Model", "Platform", "ErasureCoding", logging]),
+        layer("BlockStore", ["Model", "Platform", "ErasureCoding", nioCore]),
         layer("Striping", ["Model", "Platform", "ErasureCoding", "BlockStore", nioCore]),
         layer("Namespace", ["CSQLite", "Model", "Platform", "ErasureCoding", logging]),
         layer("WriteBack", ["Model", "Platform"]),
@@ -74,7 +74,7 @@ let package = Package(
         tests("XDRTests", ["XDR", nioCore]),
         tests("ErasureCodingTests", ["ErasureCoding", "Model"]),
         tests("ONCRPCTests", ["ONCRPC", "XDR", "Model", "Platform", nioCore, nioPosix, logging]),
-        tests("BlockStoreTests", ["BlockStore", "ErasureCoding", "Model", "Platform", "FaultInjection", logging]),
+        tests("BlockStoreTests", ["BlockStore", "ErasureCoding", "Model", "Platform", "FaultInjection", nioCore]),
         tests(
             "StripingTests",
             ["Striping", "BlockStore", "ErasureCoding", "Model", "Platform", "FaultInjection", nioCore, logging],

@@ -8,12 +8,17 @@
 #include <rpc/rpc_msg.h>
 #include <rpc/auth_unix.h>
 
-static inline unsigned int sluice_xdr_position(XDR *stream) { return xdr_getpos(stream); }
+/* Not "XDR" for Swift, where that is the name of a module. */
+typedef XDR xdr_stream;
 
-static inline bool_t sluice_xdr_set_position(XDR *stream, unsigned int position) {
-    return xdr_setpos(stream, position);
+static inline unsigned int sluice_xdr_position(const XDR *stream) {
+    return xdr_getpos((XDR *)stream); /* reads only */
 }
 
-static inline void sluice_xdr_destroy(XDR *stream) { xdr_destroy(stream); }
+/* xdr_replymsg calls the results' routine without asking whether there is one. */
+static inline void sluice_set_no_results(struct rpc_msg *reply) {
+    reply->acpted_rply.ar_results.where = 0;
+    reply->acpted_rply.ar_results.proc = (xdrproc_t)xdr_void;
+}
 
 #endif

@@ -38,5 +38,14 @@ public struct ByteRange: Hashable, Sendable, CustomStringConvertible {
         return low < high ? ByteRange(low, high) : nil
     }
 
+    /// What is left of this range without `other`: none, one or two ranges, in order, none empty.
+    public func subtracting(_ other: ByteRange) -> [ByteRange] {
+        guard let shared = intersection(other) else { return isEmpty ? [] : [self] }
+        var rest: [ByteRange] = []
+        if lowerBound < shared.lowerBound { rest.append(ByteRange(lowerBound, shared.lowerBound)) }
+        if shared.upperBound < upperBound { rest.append(ByteRange(shared.upperBound, upperBound)) }
+        return rest
+    }
+
     public var description: String { "[\(lowerBound), \(upperBound))" }
 }

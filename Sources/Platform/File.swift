@@ -16,7 +16,7 @@ open class File: @unchecked Sendable {
         self.descriptor = descriptor
     }
 
-    deinit { close() }
+    deinit { closeDescriptor() }  // not `close`: a subclass's part of the object is gone by now
 
     /// Fills `buffer` from `offset`; returns fewer bytes than asked for only at the end of the file.
     open func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws(IOError) -> Int {
@@ -71,7 +71,9 @@ open class File: @unchecked Sendable {
     }
 
     /// Further calls are a programmer's error. Closing twice is allowed.
-    open func close() {
+    open func close() { closeDescriptor() }
+
+    private func closeDescriptor() {
         guard isOpen else { return }
         isOpen = false
         if descriptor >= 0 { _ = Glibc.close(descriptor) }

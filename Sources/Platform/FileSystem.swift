@@ -71,6 +71,19 @@ open class FileSystem: @unchecked Sendable {
         return File(path: path, descriptor: descriptor)
     }
 
+    /// Opens, if need be makes, a file and locks it against other processes until it is closed; EWOULDBLOCK
+    /// when one of them has it.
+    open func lock(_ path: String) throws(IOError) -> File {
+        let descriptor = Glibc.open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else { throw IOError(code: errno, operation: "open", path: path) }
+        guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
+            let code = errno
+            close(descriptor)
+            throw IOError(code: code, operation: "flock", path: path)
+        }
+        return File(path: path, descriptor: descriptor)
+    }
+
     /// Makes one directory, mode 0700. The parent must exist.
     open func createDirectory(_ path: String) throws(IOError) {
         guard mkdir(path, 0o700) == 0 else { throw IOError(code: errno, operation: "mkdir", path: path) }

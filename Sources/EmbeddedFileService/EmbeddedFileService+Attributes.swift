@@ -1,0 +1,90 @@
+// SETATTR.
+
+public import FileService
+public import Model
+internal import Namespace
+internal import Platform
+internal import WriteBack
+
+extension EmbeddedFileService {
+    public func setAttributes(
+        of file: FileReference, to update: AttributeUpdate, guardTime: Timestamp?, as caller: Credentials
+    ) async throws(FileError) -> AttributeChange {
+        let now = core.clock.now()
+        let (change, effects) = try await core.transact {
+            [core] transaction throws(FileError) -> (AttributeChange, StoreCore.Effects) in
+            var inode = try transaction.existing(file)
+            let node = try core.loadNode(inode, &transaction)
+            let before = node.attributes
+            // RFC 1813 §3.3.2: the guard is compared before anything else is looked at.
+            if let guardTime, guardTime != before.changeTime { throw .notSynchronized }
+            try update.check(on: before, by: caller)
+            let apply = update.change(of: before, by: caller, now: now)
+            guard let size = update.size else {
+                core.change(&inode, &transaction, apply)
+                return (AttributeChange(before: before, after: node.attributes), .none)
+            }
+            let effects = try core.truncate(
+                node, &inode, to: size, clearing: before.modeBitsClearedByWriting(by: caller), now: now, &transaction,
+                alsoChanging: apply)
+            return (AttributeChange(before: before, after: node.attributes), effects)
+        }
+        core.carryOut(effects, writeBack)
+        return change
+    }
+}
+
+extension AttributeUpdate {
+    /// Whether `caller` may make this change.
+    fileprivate func check(on attributes: FileAttributes, by caller: Credentials) throws(FileError) {
+        let isOwner = attributes.isOwned(by: caller)
+        if mode != nil, !isOwner { throw .notOwner }
+        if let uid, uid != attributes.uid || !isOwner, !caller.isSuperuser { throw .notOwner }
+        if let gid, !caller.isSuperuser {
+            // chown_restricted: the owner may give the file to a group that he is in.
+            guard isOwner, gid == attributes.gid || caller.isMember(of: gid) else { throw .notOwner }
+        }
+        for time in [accessTime, modificationTime] {
+            switch time {
+            case .unchanged: break
+            case .to: if !isOwner { throw .notOwner }
+            case .toServerTime: if !isOwner, !attributes.allowsWrite(by: caller) { throw .accessDenied }
+            }
+        }
+        guard let size else { return }
+        guard attributes.type != .directory else { throw .isDirectory }
+        guard attributes.type == .regular else { throw .invalidArgument }
+        guard attributes.allowsWritingData(by: caller) else { throw .accessDenied }
+        guard size <= Limits.maxFileBytes else { throw .fileTooBig }
+    }
+
+    /// The change of everything but the size.
+    fileprivate func change(
+        of before: FileAttributes, by caller: Credentials, now: Timestamp
+    ) -> (inout FileAttributes) -> Void {
+        { attributes in
+            if let mode { attributes.mode = mode & 0o7777 }
+            let changesOwner = (uid != nil && uid != before.uid) || (gid != nil && gid != before.gid)
+            if let uid { attributes.uid = uid }
+            if let gid { attributes.gid = gid }
+            if !caller.isSuperuser {
+                if changesOwner, attributes.type == .regular { attributes.mode &= ~0o6000 }
+                // setgid for a group that the caller is not in would lend him its rights.
+                if mode != nil, attributes.type == .regular, !caller.isMember(of: attributes.gid) {
+                    attributes.mode &= ~0o2000
+                }
+            }
+            switch accessTime {
+            case .unchanged: break
+            case .toServerTime: attributes.accessTime = now
+            case .to(let time): attributes.accessTime = time
+            }
+            switch modificationTime {
+            case .unchanged: break
+            case .toServerTime: attributes.modificationTime = now
+            case .to(let time): attributes.modificationTime = time
+            }
+            attributes.touchChangeTime(now)
+        }
+    }
+}

@@ -1,0 +1,120 @@
+// Opening a store: whom to believe, bringing the metadata mirrors level, beginning a new epoch, and putting in
+// order what a crash left behind. All of it is complete before the first call is answered.
+
+internal import BlockStore
+public import Logging
+internal import Model
+internal import Namespace
+public import Platform
+public import WriteBack
+
+extension EmbeddedFileService {
+    /// Opens the store on these volumes.
+    ///
+    /// Throws what a person needs to know when it must not be served: too few volumes, volumes of another
+    /// store, only stale or damaged metadata.
+    public static func open(
+        volumes paths: [String], fileSystem: FileSystem, clock: SystemClock, log: Logger,
+        limits: WriteBackLimits = WriteBackLimits()
+    ) async throws(StoreRefusal) -> EmbeddedFileService {
+        let inspection = try StoreInspection(paths: paths, fileSystem: fileSystem)
+        for reason in inspection.missing { log.warning("missing: \(reason)") }
+        for reason in inspection.brokenMirrors { log.warning("metadata not believed: \(reason)") }
+
+        var opened: [Volume] = []
+        for (path, _) in inspection.present {
+            do throws(SuperblockError) {
+                opened.append(
+                    try Volume(directory: path, fileSystem: fileSystem) { _, failure in
+                        log.error("a volume failed, it gets no more writes: \(failure)", metadata: ["volume": "\(path)"])
+                    })
+            } catch {
+                for volume in opened { volume.close() }
+                throw StoreRefusal(.cannotRead, "\(path): \(error)")
+            }
+        }
+        do throws(StoreRefusal) {
+            let core = try open(opened, inspection, fileSystem, clock, log)
+            core.warnOfSharedDevices(fileSystem)
+            await core.reconcile()
+            log.info(
+                "store opened",
+                metadata: [
+                    "store": "\(core.storeID)", "epoch": "\(core.epochs.epoch)", "policy": "\(core.policy)",
+                    "volumes": "\(opened.count) of \(core.volumes.registered.count)",
+                ])
+            return EmbeddedFileService(core: core, limits: limits)
+        } catch {
+            for volume in opened { volume.close() }
+            throw error
+        }
+    }
+
+    private static func open(
+        _ volumes: [Volume], _ inspection: StoreInspection, _ fileSystem: FileSystem, _ clock: SystemClock,
+        _ log: Logger
+    ) throws(StoreRefusal) -> StoreCore {
+        let epochs = EpochKeeper(
+            volumes: volumes, superblock: inspection.superblock, believed: inspection.mirrors.map(\.location.volume))
+        let mirrors = try levelMirrors(inspection, volumes, fileSystem)
+        guard
+            epochs.advance(
+                mirrorSet: mirrors.map(\.volume), firstLogNumber: inspection.mirrors[0].state.logNumber.next)
+        else {
+            let failed = volumes.filter { !$0.isHealthy }.map(\.directory)
+            throw StoreRefusal(.notWritable, "a new epoch cannot be written to \(failed.joined(separator: ", "))")
+        }
+        do throws(NamespaceError) {
+            let namespace = try Namespace.open(
+                mirrors: mirrors, fileSystem: fileSystem, log: log,
+                onMirrorFailure: { failed, remaining, lastLogNumber in
+                    log.error(
+                        "a copy of the metadata failed and is left out",
+                        metadata: ["failed": "\(failed)", "remaining": "\(remaining.count)"])
+                    // Before anything is answered that the failed copy lacks, no start may believe it.
+                    return epochs.advance(mirrorSet: remaining, firstLogNumber: lastLogNumber.next)
+                })
+            return StoreCore(
+                superblock: inspection.superblock, namespace: namespace,
+                volumes: VolumeSet(present: volumes, registered: inspection.superblock.registeredVolumes),
+                epochs: epochs, clock: clock, log: log)
+        } catch {
+            throw StoreRefusal(.damaged, "the metadata cannot be opened: \(error)")
+        }
+    }
+
+    /// The mirrors of the next epoch, m + 1 where there are so many volumes, all equal to the best there is.
+    private static func levelMirrors(
+        _ inspection: StoreInspection, _ volumes: [Volume], _ fileSystem: FileSystem
+    ) throws(StoreRefusal) -> [MirrorLocation] {
+        let best = inspection.mirrors[0]
+        var mirrors = inspection.mirrors.filter { $0.state.logNumber == best.state.logNumber }.map(\.location)
+        let wanted = inspection.superblock.defaultPolicy.parityUnits + 1
+        for volume in volumes.sorted(by: { $0.index < $1.index }) where mirrors.count < wanted {
+            guard !mirrors.contains(where: { $0.volume == volume.id }) else { continue }
+            let location = MirrorLocation(volume: volume.id, directory: volume.metadataDirectory)
+            do throws(NamespaceError) {
+                try Namespace.copy(from: best.location, to: location, fileSystem: fileSystem)
+                mirrors.append(location)
+            } catch {
+                // A volume that can't take it is passed over; the next one may.
+                continue
+            }
+        }
+        return mirrors
+    }
+}
+
+extension StoreCore {
+    /// Volumes on one disk protect from nothing but flipped bits.
+    fileprivate func warnOfSharedDevices(_ fileSystem: FileSystem) {
+        let devices = Dictionary(grouping: volumes.present) { volume in
+            ((try? fileSystem.status(volume.directory)) ?? nil)?.device ?? 0
+        }
+        for sharing in devices.values where sharing.count > 1 {
+            log.warning(
+                "volumes share a device: the loss of that device loses all of them",
+                metadata: ["volumes": "\(sharing.map(\.directory).sorted().joined(separator: " "))"])
+        }
+    }
+}

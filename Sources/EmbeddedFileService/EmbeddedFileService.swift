@@ -1,0 +1,147 @@
+// The file service over a store of this machine's directories: the namespace for names and attributes, open
+// file contexts for what is being written, block groups on volumes for bytes.
+//
+// Where things happen: bodies given to `transact` run on the namespace thread, one after the other, in the
+// order of the metadata log; they change the rows and, at the same moment, the nodes in memory. WRITE only
+// touches its file's context. So for each file the order of WRITE, truncate, remove and publish is the one in
+// which the namespace thread and the context's lock saw them.
+//
+// Lock order: none is held while another is taken, but for the node table's, which may take a node's.
+
+internal import BlockStore
+public import FileService
+internal import Logging
+public import Model
+internal import Namespace
+public import Platform
+internal import WriteBack
+
+/// A store's files, embedded in this process. May be used from any thread.
+public final class EmbeddedFileService: FileService {
+    let core: StoreCore
+    let writeBack: WriteBack<GroupSink>
+    let log: Logger
+
+    init(core: StoreCore, limits: WriteBackLimits) {
+        self.core = core
+        log = core.log
+        writeBack = WriteBack(sink: GroupSink(core: core), clock: core.clock, limits: limits)
+    }
+
+    /// The policy of the store.
+    public var policy: ErasureCodingPolicy { core.policy }
+
+    /// Names the store in file handles.
+    public var storeID: StoreID { core.storeID }
+
+    /// Signs file handles; the same on all volumes, for ever.
+    public var handleKey: (k0: UInt64, k1: UInt64) { (core.handleKey.k0, core.handleKey.k1) }
+
+    /// What has to be done now and then; to be called about once a second.
+    public func tick() async {
+        writeBack.tick()
+        await core.checkVolumes()
+    }
+
+    /// Makes everything durable and lets go of the volumes. No call may be under way or follow.
+    public func close() async {
+        await writeBack.settleAll()
+        await core.close()
+    }
+
+    // MARK: Files
+
+    public func root() async throws(FileError) -> FileEntry {
+        try await core.transact { transaction throws(FileError) in
+            let root = try transaction.existing(.root)
+            return FileEntry(file: root.reference, attributes: root.attributes)
+        }
+    }
+
+    public func attributes(of file: FileReference) async throws(FileError) -> FileAttributes {
+        try await core.node(of: file).attributes
+    }
+
+    public func access(
+        to file: FileReference, rights: AccessRights, as caller: Credentials
+    ) async throws(FileError) -> (granted: AccessRights, attributes: FileAttributes) {
+        let attributes = try await core.node(of: file).attributes
+        return (attributes.granted(rights, to: caller), attributes)
+    }
+
+    public func read(
+        _ file: FileReference, offset: UInt64, count: Int, as caller: Credentials
+    ) async throws(FileError) -> ReadResult {
+        let node = try await core.node(of: file)
+        let context = try node.regularContext()
+        guard node.attributes.allowsReadingData(by: caller) else { throw .accessDenied }
+        return try await FileReader(core: core, node: node, context: context).read(offset: offset, count: count)
+    }
+
+    public func write(
+        _ payload: Payload, to file: FileReference, offset: UInt64, stability: WriteStability, as caller: Credentials
+    ) async throws(FileError) -> WriteResult {
+        let node = try await core.node(of: file)
+        let context = try node.regularContext()
+        let attributes = node.attributes
+        guard attributes.allowsWritingData(by: caller) else { throw .accessDenied }
+        guard offset <= Limits.maxFileBytes, UInt64(payload.count) <= Limits.maxFileBytes - offset else {
+            throw .fileTooBig
+        }
+        // Sampled before the bytes go in: if they are lost later, the verifier of a COMMIT differs.
+        let verifier = core.verifier.current
+        do throws(WriteBackError) {
+            let change = try await writeBack.write(
+                payload, to: context, at: offset, isStable: stability != .unstable,
+                clearingModeBits: attributes.modeBitsClearedByWriting(by: caller))
+            return WriteResult(
+                stability: stability == .unstable ? .unstable : .fileSync, verifier: verifier,
+                change: AttributeChange(before: change.before, after: change.after))
+        } catch {
+            throw FileError(error)
+        }
+    }
+
+    public func commit(
+        _ file: FileReference, offset: UInt64, count: UInt64, as caller: Credentials
+    ) async throws(FileError) -> CommitResult {
+        // The range is not looked at: everything that was written to the file becomes durable, which
+        // covers any range (RFC 1813 §3.3.21 allows it).
+        let node = try await core.node(of: file)
+        let context = try node.regularContext()
+        let before = node.attributes
+        guard before.allowsWritingData(by: caller) else { throw .accessDenied }
+        do throws(WriteBackError) {
+            try await writeBack.commit(context)
+        } catch {
+            throw FileError(error)
+        }
+        // Sampled after the bytes are durable.
+        let verifier = core.verifier.current
+        return CommitResult(
+            verifier: verifier, change: AttributeChange(before: before, after: node.attributes))
+    }
+
+    public func space() async throws(FileError) -> FileSystemSpace {
+        await core.space()
+    }
+}
+
+extension FileNode {
+    /// What READ, WRITE and COMMIT need: RFC 1813 §3.3.6 answers NFS3ERR_ISDIR for a directory and
+    /// NFS3ERR_INVAL for what is neither.
+    func regularContext() throws(FileError) -> OpenFileContext {
+        if let context { return context }
+        throw type == .directory ? .isDirectory : .invalidArgument
+    }
+}
+
+extension FileError {
+    init(_ error: WriteBackError) {
+        switch error {
+        case .inputOutput: self = .inputOutput
+        case .noSpace: self = .noSpace
+        case .removed: self = .stale
+        }
+    }
+}

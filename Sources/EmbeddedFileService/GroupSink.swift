@@ -1,0 +1,283 @@
+// Takes drained runs into block groups and publishes them.
+//
+// A file's drains append to one group until it is full, until a drain ends inside a stripe (its padded stripe
+// is the group's last; there is no parity to update in place, ever), or until the file rests. What a drain
+// appended is first synced on all targets and then published: extents, group rows and the inode in one
+// record. Until that is durable the bytes stay in the pending writes, so a drain whose targets failed is simply
+// done again on others, and a crash loses nothing that was promised.
+//
+// Lock order: `outputs` is a leaf.
+
+internal import BlockStore
+internal import ErasureCoding
+internal import FileService
+internal import Logging
+internal import Model
+internal import Namespace
+internal import Platform
+internal import Striping
+internal import Synchronization
+internal import WriteBack
+
+/// A group that a file's drains append to. Only the one drain that the file has at a time touches it.
+final class GroupOutput: @unchecked Sendable {
+    let stream: StripedOutputStream<Volume>
+    /// The row as it will be recorded, apart from length, seal and live bytes.
+    let row: BlockGroup
+    /// Whether the namespace has the row.
+    var isRecorded = false
+
+    init(stream: StripedOutputStream<Volume>, row: BlockGroup) {
+        self.stream = stream
+        self.row = row
+    }
+
+    func carryOut(
+        _ work: (StripedOutputStream<Volume>) async throws(StripingError) -> Void
+    ) async throws(DrainFailure) {
+        do throws(StripingError) {
+            try await work(stream)
+        } catch {
+            guard case .targetsFailed(let failures) = error else {
+                preconditionFailure("a stream that has begun fails by its targets")
+            }
+            throw .targets(failures, locations: row.locations)
+        }
+    }
+}
+
+/// Why a round of a drain failed.
+enum DrainFailure: Error {
+    case targets([TargetFailure], locations: [VolumeID?])
+    case tooFewTargets(present: Int, needed: Int)
+    case notPublished(WriteBackError)
+}
+
+/// The embedded store as the sink of write-back.
+struct GroupSink: WriteBackSink {
+    private let core: StoreCore
+    private let coder: ErasureCoder
+    private let pool: CellBufferPool
+    private let outputs = SharedOutputs()
+
+    var stripeSizeBytes: Int { core.policy.stripeSizeBytes }
+    var order: DrainOrder { .any }
+
+    /// Cells for this many stripes at once: one that fills and one that is written for each of the eight drains
+    /// that run at a time.
+    private static let stripesInPool = 16
+
+    init(core: StoreCore) {
+        self.core = core
+        coder = ErasureCoder.shared(for: core.policy)
+        pool = CellBufferPool(
+            cellSizeBytes: core.policy.cellSizeBytes, capacity: core.policy.totalUnits * Self.stripesInPool)
+    }
+
+    func drain(_ plan: DrainPlan, of file: OpenFileContext) async throws(WriteBackError) {
+        // Each round either succeeds or leaves out at least one more volume.
+        var excluded: Set<VolumeID> = []
+        while true {
+            do throws(DrainFailure) {
+                return try await attempt(plan, of: file, excluding: excluded)
+            } catch {
+                switch error {
+                case .targets(let failures, let locations):
+                    core.counters.rewrittenGroups.add(1, ordering: .relaxed)
+                    for failure in failures {
+                        core.log.warning(
+                            "a block group is written anew: \(failure.error)",
+                            metadata: ["file": "\(file.fileID.rawValue)"])
+                        if let location = locations[failure.index] { excluded.insert(location) }
+                    }
+                case .tooFewTargets(let present, let needed):
+                    core.log.error(
+                        "a write failed: only \(present) of at least \(needed) volumes can be written to",
+                        metadata: ["file": "\(file.fileID.rawValue)"])
+                    // Healthy volumes that were left out had no room.
+                    let healthy = core.volumes.present.count { $0.isHealthy }
+                    throw healthy >= needed ? .noSpace : .inputOutput
+                case .notPublished(let error):
+                    throw error
+                }
+            }
+        }
+    }
+
+    func durableAttributes(of file: FileID) async -> FileAttributes? {
+        let inode = try? await core.transact { transaction throws(FileError) in
+            try transaction.inodeIfAny(file)
+        }
+        return (inode ?? nil)?.attributes
+    }
+
+    func acknowledgedBytesWereLost(in file: FileID, because error: WriteBackError) {
+        core.verifier.change()
+        core.counters.writeBackErrors.add(1, ordering: .relaxed)
+        core.log.error(
+            "acknowledged unstable bytes were lost, the write verifier has changed: \(error)",
+            metadata: ["file": "\(file.rawValue)"])
+    }
+
+    private func attempt(
+        _ plan: DrainPlan, of file: OpenFileContext, excluding excluded: Set<VolumeID>
+    ) async throws(DrainFailure) {
+        var extents: [Extent] = []
+        var ended: [GroupOutput] = []
+        do throws(DrainFailure) {
+            for run in plan.runs {
+                var position = 0
+                while position < run.payload.count {
+                    let output = try await output(of: file.fileID, excluding: excluded)
+                    let count = Int(min(output.stream.remaining, UInt64(run.payload.count - position)))
+                    let start = output.stream.length
+                    try await output.carryOut { stream throws(StripingError) in
+                        try await stream.append(run.payload.slice(position..<position + count))
+                    }
+                    extents.append(
+                        Extent(
+                            range: ByteRange(offset: run.range.lowerBound + UInt64(position), count: UInt64(count)),
+                            group: output.row.id, groupOffset: start, sequence: plan.sequence))
+                    position += count
+                    if output.stream.remaining == 0 { ended.append(try await end(output, of: file.fileID)) }
+                }
+            }
+            if let output = outputs[file.fileID] {
+                if plan.rests || !output.stream.isAtStripeBoundary {
+                    ended.append(try await end(output, of: file.fileID))
+                } else {
+                    try await output.carryOut { stream throws(StripingError) in try await stream.synchronize() }
+                }
+            }
+        } catch {
+            // What this round wrote is not published, and will be written again.
+            if let output = outputs.take(file.fileID) { ended.append(output) }
+            for output in ended { await giveUp(output) }
+            throw error
+        }
+        do throws(FileError) {
+            try await publish(extents, of: file, ended: ended, open: outputs[file.fileID])
+        } catch {
+            // The record may or may not have become durable: nothing more is appended, nothing is deleted.
+            // The next start finds out.
+            if let output = outputs.take(file.fileID) { ended.append(output) }
+            for output in ended { output.stream.abort() }
+            throw .notPublished(error == .noSpace ? .noSpace : .inputOutput)
+        }
+    }
+
+    // MARK: Outputs
+
+    /// The group that the file's drains append to; begins one when there is none.
+    private func output(of file: FileID, excluding excluded: Set<VolumeID>) async throws(DrainFailure) -> GroupOutput {
+        if let output = outputs[file] { return output }
+        let id: BlockGroupID
+        do throws(FileError) {
+            id = try await core.newGroupID()
+        } catch {
+            throw .notPublished(.inputOutput)
+        }
+        let targets = await core.volumes.targets(for: id, policy: core.policy, excluding: excluded)
+        let row = BlockGroup(
+            id: id, generationStamp: .first, policy: core.policy, length: 0, isSealed: false,
+            locations: targets.map { $0?.id }, liveBytes: 0)
+        let stream: StripedOutputStream<Volume>
+        do throws(StripingError) {
+            stream = try StripedOutputStream(
+                group: id, generationStamp: row.generationStamp, coder: coder, targets: targets, pool: pool)
+        } catch {
+            guard case .tooFewTargets(let present, let needed) = error else {
+                preconditionFailure("a stream can only begin or lack targets")
+            }
+            throw .tooFewTargets(present: present, needed: needed)
+        }
+        let output = GroupOutput(stream: stream, row: row)
+        core.groups.open(id)
+        outputs[file] = output
+        return output
+    }
+
+    /// Seals the file's group; it stays open in the group table until it is published.
+    private func end(_ output: GroupOutput, of file: FileID) async throws(DrainFailure) -> GroupOutput {
+        try await output.carryOut { stream throws(StripingError) in try await stream.seal() }
+        outputs[file] = nil
+        return output
+    }
+
+    /// Ends a group some of whose bytes are not published and never will be.
+    private func giveUp(_ output: GroupOutput) async {
+        output.stream.abort()
+        let id = output.row.id
+        if output.isRecorded {
+            // What was published of it stays. The row says how long that is, and the next start cuts the
+            // blocks to it.
+            let dead = try? await core.transact { [core] transaction throws(FileError) in
+                core.groups.close(id)
+                guard let row = try transaction.groupIfAny(id) else { return [BlockGroup]() }
+                return try core.record(ExtentMap.Edit(), of: .root, rows: [row], &transaction)
+            }
+            core.deleteBlocks(of: dead ?? [])
+        } else {
+            core.groups.close(id)
+            core.deleteBlocks(of: [output.row])
+        }
+    }
+
+    // MARK: Publishing
+
+    /// Makes the extents of a drain part of the file: one record with extents, groups and the inode.
+    private func publish(
+        _ extents: [Extent], of file: OpenFileContext, ended: [GroupOutput], open: GroupOutput?
+    ) async throws(FileError) {
+        let outputs = ended + (open.map { [$0] } ?? [])
+        // The streams belong to this drain, so what they say now is what was synced.
+        let lengths = outputs.map(\.stream.durableLength)
+        let dead = try await core.transact { [core] transaction throws(FileError) -> [BlockGroup] in
+            var rows: [BlockGroup] = []
+            for (output, length) in zip(outputs, lengths) {
+                var row = output.row
+                if output.isRecorded { row = try transaction.existingGroup(row.id) }
+                row.length = length
+                row.isSealed = output !== open
+                rows.append(row)
+            }
+            for output in ended { core.groups.close(output.row.id) }
+            guard let node = core.nodes[file.fileID], var inode = try transaction.inodeIfAny(file.fileID) else {
+                // Removed meanwhile: nobody will ask for these bytes.
+                return try core.record(ExtentMap.Edit(), of: file.fileID, rows: rows, &transaction)
+            }
+            // A truncate that took its place while the drain was out wins: it has the higher sequence.
+            let clip = file.drainClip ?? .max
+            var map = node.extents.withLock { $0 }
+            var edit = ExtentMap.Edit()
+            for extent in extents {
+                guard let range = extent.range.intersection(ByteRange(0, clip)) else { continue }
+                edit.append(map.insert(extent.part(range)))
+                inode.size = max(inode.size, range.upperBound)
+                inode.writeSequence = max(inode.writeSequence, extent.sequence)
+            }
+            let dead = try core.record(edit, of: file.fileID, rows: rows, &transaction)
+            node.extents.withLock { $0 = map }
+            inode.usedBytes = UInt64(Int64(inode.usedBytes) + edit.byteChange)
+            let used = inode.usedBytes
+            file.updateAttributes { $0.usedBytes = used }
+            inode.adopt(file.attributes)
+            transaction.mutate(.putInode(inode))
+            return dead
+        }
+        for output in outputs { output.isRecorded = true }
+        core.deleteBlocks(of: dead)
+    }
+}
+
+/// The groups that files' drains append to, by file.
+private final class SharedOutputs: Sendable {
+    private let state = Mutex<[FileID: GroupOutput]>([:])
+
+    subscript(file: FileID) -> GroupOutput? {
+        get { state.withLock { $0[file] } }
+        set { state.withLock { $0[file] = newValue } }
+    }
+
+    func take(_ file: FileID) -> GroupOutput? { state.withLock { $0.removeValue(forKey: file) } }
+}

@@ -1,0 +1,228 @@
+// Changes of inodes, each in its record and in its node at the same moment. Everything here runs on the
+// namespace thread, inside a body of `transact`.
+//
+// What can fail comes first: rows are read and checked before a node in memory is touched, so that a body
+// that throws has changed nothing.
+
+internal import FileService
+internal import Model
+internal import Namespace
+internal import Synchronization
+internal import WriteBack
+
+extension StoreCore {
+    /// What a body leaves to be done once its record is durable.
+    struct Effects: Sendable {
+        /// Groups without a live byte.
+        var deadGroups: [BlockGroup] = []
+        /// Pending bytes that a truncate or remove took away.
+        var freedBytes = 0
+        /// A removed file, whose output is to be closed.
+        var removed: FileNode?
+        /// A truncated file, and the place of the truncate in its order.
+        var truncated: (node: FileNode, sequence: WriteSequence)?
+
+        static let none = Effects()
+    }
+
+    /// Call once the record is durable.
+    func carryOut(_ effects: Effects, _ writeBack: WriteBack<GroupSink>) {
+        if effects.freedBytes > 0 { writeBack.release(effects.freedBytes) }
+        if let context = effects.removed?.context { writeBack.settle(context) }
+        if let truncated = effects.truncated { truncated.node.context?.truncateIsDurable(truncated.sequence) }
+        deleteBlocks(of: effects.deadGroups)
+    }
+
+    /// An inode with its live attributes.
+    func entry(of inode: Inode) -> FileEntry {
+        FileEntry(file: inode.reference, attributes: nodes[inode.id]?.attributes ?? inode.attributes)
+    }
+
+    /// Puts a row as it is, for everything but regular files.
+    func record(_ inode: Inode, _ transaction: inout Transaction) {
+        transaction.mutate(.putInode(inode))
+        nodes[inode.id]?.update(from: inode)
+    }
+
+    /// Changes attributes other than the size: on top of the live ones where the inode is in use, since its
+    /// times and mode may be ahead of the row.
+    func change(
+        _ inode: inout Inode, _ transaction: inout Transaction, _ change: (inout FileAttributes) -> Void
+    ) {
+        if let node = nodes[inode.id], let context = node.context {
+            context.updateAttributes(change)
+            inode.adopt(context.attributes)
+            transaction.mutate(.putInode(inode))
+        } else {
+            var attributes = inode.attributes
+            change(&attributes)
+            inode.adopt(attributes)
+            record(inode, &transaction)
+        }
+    }
+
+    /// An inode that is not linked yet.
+    func newInode(
+        _ type: FileType, _ update: AttributeUpdate, in parent: Inode, as caller: Credentials, now: Timestamp,
+        _ transaction: inout Transaction
+    ) throws(FileError) -> Inode {
+        try parent.checkCreation(by: caller)
+        if let uid = update.uid, uid != caller.uid, !caller.isSuperuser { throw .notOwner }
+        // A setgid directory passes its group on.
+        let inherited = parent.mode & 0o2000 != 0 ? parent.gid : nil
+        let gid = inherited ?? update.gid ?? caller.gid
+        if inherited == nil, !caller.isSuperuser, !caller.isMember(of: gid) { throw .notOwner }
+        var mode = (update.mode ?? (type == .directory ? 0o755 : 0o644)) & 0o7777
+        if type == .regular, mode & 0o2000 != 0, !caller.isSuperuser, !caller.isMember(of: gid) { mode &= ~0o2000 }
+        var random = SystemRandomNumberGenerator()
+        var inode = Inode(
+            id: try transaction.reservedFileID(), generation: FileGeneration(rawValue: random.next()), type: type,
+            mode: mode, uid: update.uid ?? caller.uid, gid: gid, time: now)
+        if case .to(let time) = update.accessTime { inode.accessTime = time }
+        if case .to(let time) = update.modificationTime { inode.modificationTime = time }
+        return inode
+    }
+
+    /// Gives a new inode its name.
+    func link(
+        _ inode: Inode, as name: FileName, into directory: Inode, by caller: Credentials, now: Timestamp,
+        _ transaction: inout Transaction
+    ) throws(FileError) -> CreatedEntry {
+        var directory = directory
+        let before = directory.attributes
+        if inode.type == .directory {
+            guard directory.linkCount < Limits.maxLinks else { throw .tooManyLinks }
+            directory.linkCount += 1
+        }
+        transaction.mutate(.putInode(inode))
+        transaction.mutate(
+            .putEntry(directory: directory.id, name: name, cookie: directory.nextCookie, child: inode.id))
+        directory.nextCookie += 1
+        directory.entryCount += 1
+        directory.touch(now)
+        record(directory, &transaction)
+        return CreatedEntry(
+            entry: FileEntry(file: inode.reference, attributes: inode.attributes),
+            directory: AttributeChange(before: before, after: directory.attributes))
+    }
+
+    /// Takes a name away, and the inode with its last one. The caller records the directory.
+    func unlink(
+        _ inode: Inode, named name: FileName, from directory: inout Inode, now: Timestamp,
+        _ transaction: inout Transaction
+    ) throws(FileError) -> Effects {
+        var inode = inode
+        var effects = Effects.none
+        let isLast = inode.type == .directory || inode.linkCount <= 1
+        if isLast, inode.type == .regular {
+            let extents: [Extent]
+            if let node = nodes[inode.id] {
+                extents = node.extents.withLock { $0.extents }
+            } else {
+                extents = try transaction.allExtents(of: inode.id)
+            }
+            var edit = ExtentMap.Edit()
+            edit.removed = extents
+            effects.deadGroups = try record(edit, of: inode.id, &transaction)
+        }
+        transaction.mutate(.removeEntry(directory: directory.id, name: name))
+        directory.entryCount -= 1
+        if inode.type == .directory { directory.linkCount -= 1 }
+        directory.touch(now)
+        if isLast {
+            transaction.mutate(.removeInode(inode.id))
+            if let node = nodes[inode.id] {
+                effects.freedBytes = node.context?.remove() ?? 0
+                effects.removed = node
+                nodes.remove(inode.id)
+            }
+        } else {
+            change(&inode, &transaction) { attributes in
+                attributes.linkCount -= 1
+                attributes.touchChangeTime(now)
+            }
+        }
+        return effects
+    }
+
+    /// Sets the size of a regular file, up or down. Pending bytes, extents and row change as one.
+    func truncate(
+        _ node: FileNode, _ inode: inout Inode, to size: UInt64, clearing mode: UInt32, now: Timestamp,
+        _ transaction: inout Transaction, alsoChanging change: (inout FileAttributes) -> Void = { _ in }
+    ) throws(FileError) -> Effects {
+        guard size <= Limits.maxFileBytes else { throw .fileTooBig }
+        guard let context = node.context else { throw .invalidArgument }
+        var map = node.extents.withLock { $0 }
+        let edit = map.truncate(to: size)
+        var effects = Effects.none
+        effects.deadGroups = try record(edit, of: inode.id, &transaction)
+
+        let used = UInt64(Int64(inode.usedBytes) + edit.byteChange)
+        let truncated = context.truncate(to: size) { attributes in
+            attributes.usedBytes = used
+            attributes.mode &= ~mode
+            attributes.touch(now)
+            change(&attributes)
+        }
+        node.extents.withLock { $0 = map }
+        effects.freedBytes = truncated.freedBytes
+        effects.truncated = (node, truncated.sequence)
+        inode.adopt(context.attributes)
+        inode.size = size
+        inode.usedBytes = used
+        inode.writeSequence = truncated.sequence
+        transaction.mutate(.putInode(inode))
+        return effects
+    }
+
+    /// Records an edit of a file's extents and of the live bytes of the groups it touches. Returns the groups
+    /// that have none left; their rows are gone then.
+    ///
+    /// - Parameter rows: of groups that are new or change otherwise, with the live bytes before the edit.
+    func record(
+        _ edit: ExtentMap.Edit, of file: FileID, rows: [BlockGroup] = [], _ transaction: inout Transaction
+    ) throws(FileError) -> [BlockGroup] {
+        var rows = rows
+        let given = Set(rows.map(\.id))
+        let changes = edit.liveByteChanges
+        for id in changes.keys where !given.contains(id) { rows.append(try transaction.existingGroup(id)) }
+
+        for extent in edit.removed {
+            transaction.mutate(.removeExtent(file: file, offset: extent.range.lowerBound))
+        }
+        for extent in edit.added.values { transaction.mutate(.putExtent(file: file, extent)) }
+        var dead: [BlockGroup] = []
+        for var row in rows {
+            row.liveBytes = UInt64(Int64(row.liveBytes) + (changes[row.id] ?? 0))
+            // A group that a stream still appends to is kept, however empty; it is looked at again when the
+            // stream ends.
+            if row.liveBytes == 0, !groups.isOpen(row.id) {
+                transaction.mutate(.removeGroup(row.id))
+                groups.retire(row)
+                dead.append(row)
+            } else {
+                transaction.mutate(.putGroup(row))
+                groups.update(row)
+            }
+        }
+        return dead
+    }
+}
+
+extension Inode {
+    /// Takes over everything that a record may carry at any time: not size and used bytes, which are those of
+    /// the recorded extents.
+    mutating func adopt(_ attributes: FileAttributes) {
+        mode = attributes.mode
+        uid = attributes.uid
+        gid = attributes.gid
+        linkCount = attributes.linkCount
+        accessTime = attributes.accessTime
+        modificationTime = attributes.modificationTime
+        changeTime = attributes.changeTime
+    }
+
+    fileprivate func checkCreation(by caller: Credentials) throws(FileError) {
+        guard attributes.allowsChangingEntries(by: caller) else { throw .accessDenied }
+    }
+}

@@ -1,0 +1,164 @@
+// What the parts of the embedded service share: namespace, volumes, nodes, groups, counters.
+
+internal import BlockStore
+internal import FileService
+internal import Logging
+internal import Model
+internal import Namespace
+internal import Platform
+internal import Striping
+internal import Synchronization
+
+/// An open store.
+final class StoreCore: Sendable {
+    let storeID: StoreID
+    let policy: ErasureCodingPolicy
+    let handleKey: HandleKey
+    let epochs: EpochKeeper
+    let namespace: Namespace
+    let volumes: VolumeSet
+    let nodes: FileNodeTable
+    let groups: GroupTable
+    let references = GroupReferences()
+    let verifier: VerifierSource
+    let damage = DamageLog()
+    let striping = StripingCounters()
+    let counters = StoreCounters()
+    let clock: SystemClock
+    let log: Logger
+
+    /// Inodes and group descriptions in memory. An inode is some 300 bytes and its extents, a group 200: at
+    /// most 32 MiB of each.
+    private static let maxCachedNodes = 65_536
+
+    init(
+        superblock: Superblock, namespace: Namespace, volumes: VolumeSet, epochs: EpochKeeper, clock: SystemClock,
+        log: Logger
+    ) {
+        storeID = superblock.storeID
+        policy = superblock.defaultPolicy
+        handleKey = superblock.handleKey
+        self.namespace = namespace
+        self.volumes = volumes
+        self.epochs = epochs
+        self.clock = clock
+        self.log = log
+        nodes = FileNodeTable(capacity: Self.maxCachedNodes)
+        groups = GroupTable(capacity: Self.maxCachedNodes)
+        var random = SystemRandomNumberGenerator()
+        verifier = VerifierSource(using: &random)
+    }
+
+    /// Runs a body on the namespace thread; returns when what it changed is durable. See `Namespace.perform`.
+    func transact<Value: Sendable>(
+        _ body: @escaping @Sendable (inout Transaction) throws(FileError) -> Value
+    ) async throws(FileError) -> Value {
+        do {
+            return try await namespace.perform(body)
+        } catch let error as FileError {
+            throw error
+        } catch {
+            log.error("the namespace failed: \(error)")
+            throw .inputOutput
+        }
+    }
+
+    /// A block group's id, never to be given out again. Its blocks may be written before any record names it,
+    /// so it must come from a range that was reserved durably before.
+    func newGroupID() async throws(FileError) -> BlockGroupID {
+        try await transact { transaction throws(FileError) in try transaction.reservedGroupID() }
+    }
+
+    /// The one node of a file.
+    func node(of file: FileReference) async throws(FileError) -> FileNode {
+        if let node = nodes[file.id] {
+            guard node.generation == file.generation else { throw .stale }
+            return node
+        }
+        return try await transact { [self] transaction throws(FileError) in
+            let inode = try transaction.existing(file)
+            return try loadNode(inode, &transaction)
+        }
+    }
+
+    /// The node of an inode that was just read. On the namespace thread.
+    func loadNode(_ inode: Inode, _ transaction: inout Transaction) throws(FileError) -> FileNode {
+        if let node = nodes[inode.id] { return node }
+        let node = FileNode(inode, extents: try transaction.allExtents(of: inode.id))
+        nodes.insert(node)
+        return node
+    }
+
+    /// What is known of a block group that an extent names.
+    func group(_ id: BlockGroupID) async throws(FileError) -> BlockGroup {
+        if let group = groups[id] { return group }
+        return try await transact { [groups] transaction throws(FileError) in
+            // Retired while this waited its turn?
+            if let group = groups[id] { return group }
+            let group = try transaction.existingGroup(id)
+            groups.update(group)
+            return group
+        }
+    }
+
+    /// Removes the blocks of groups that have no live byte any more. Call once that is durable.
+    func deleteBlocks(of dead: [BlockGroup]) {
+        for group in dead {
+            references.whenUnused(group.id) { [self] in
+                Task.detached { await self.deleteBlocksNow(of: group) }
+            }
+        }
+    }
+
+    private func deleteBlocksNow(of group: BlockGroup) async {
+        for (index, location) in group.locations.enumerated() {
+            guard let location, let volume = volumes[location] else { continue }
+            do throws(IOError) {
+                try await volume.delete(group.id.internalBlock(index), generationStamp: group.generationStamp)
+            } catch {
+                // The next start removes what no group names.
+                log.warning("a dead block was not removed: \(error)")
+            }
+        }
+        damage.forget(group.id)
+        groups.forget(group.id)
+    }
+
+    /// A reader found an internal block bad.
+    func note(_ bad: BadBlock) {
+        if damage.note(bad.block, "\(bad.reason)") {
+            log.warning(
+                "a block cannot be read: \(bad.reason)",
+                metadata: ["block": "\(bad.block)", "stamp": "\(bad.generationStamp)"])
+        }
+    }
+
+    func space() async -> FileSystemSpace {
+        let spaces = await volumes.spaces()
+        let k = UInt64(policy.dataUnits)
+        let n = UInt64(policy.totalUnits)
+        func data(_ bytes: UInt64) -> UInt64 { bytes / n * k }
+        return FileSystemSpace(
+            totalBytes: data(spaces.reduce(0) { $0 + $1.totalBytes }),
+            freeBytes: data(spaces.reduce(0) { $0 + $1.freeBytes }),
+            availableBytes: data(spaces.reduce(0) { $0 + $1.availableBytes }),
+            // A file takes at least one internal block with its checksum file on each of k + m volumes.
+            totalFiles: (spaces.map(\.totalFiles).min() ?? 0) / 2,
+            freeFiles: (spaces.map(\.freeFiles).min() ?? 0) / 2)
+    }
+
+    func checkVolumes() async {
+        await volumes.check(now: clock.elapsed())
+    }
+
+    func close() async {
+        await namespace.close()
+        volumes.close()
+    }
+}
+
+/// Counts of the embedded service since it was opened; see `StoreStatus.Counters`.
+final class StoreCounters: Sendable {
+    let writeBackErrors = Atomic<UInt64>(0)
+    let rewrittenGroups = Atomic<UInt64>(0)
+}

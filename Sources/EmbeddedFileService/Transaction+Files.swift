@@ -1,0 +1,93 @@
+// What bodies on the namespace thread ask for, in the terms and the errors of files.
+
+internal import FileService
+internal import Model
+internal import Namespace
+
+extension Transaction {
+    /// The inode that a file handle names.
+    mutating func existing(_ file: FileReference) throws(FileError) -> Inode {
+        guard let inode = try inodeIfAny(file.id), inode.generation == file.generation else { throw .stale }
+        return inode
+    }
+
+    mutating func existing(_ id: FileID) throws(FileError) -> Inode {
+        guard let inode = try inodeIfAny(id) else { throw .stale }
+        return inode
+    }
+
+    mutating func directory(_ file: FileReference) throws(FileError) -> Inode {
+        let inode = try existing(file)
+        guard inode.type == .directory else { throw .notDirectory }
+        return inode
+    }
+
+    mutating func childIfAny(_ name: FileName, of directory: Inode) throws(FileError) -> Inode? {
+        do throws(NamespaceError) {
+            guard let entry = try entry(directory: directory.id, name: name) else { return nil }
+            guard let inode = try inode(entry.child) else { throw NamespaceError.damaged("an entry without its inode") }
+            return inode
+        } catch {
+            throw FileError(error)
+        }
+    }
+
+    mutating func child(_ name: FileName, of directory: Inode) throws(FileError) -> Inode {
+        guard let inode = try childIfAny(name, of: directory) else { throw .notFound }
+        return inode
+    }
+
+    mutating func inodeIfAny(_ id: FileID) throws(FileError) -> Inode? {
+        do throws(NamespaceError) { return try inode(id) } catch { throw FileError(error) }
+    }
+
+    mutating func allExtents(of file: FileID) throws(FileError) -> [Extent] {
+        do throws(NamespaceError) {
+            return try extents(file: file, overlapping: nil)
+        } catch {
+            throw FileError(error)
+        }
+    }
+
+    mutating func groupIfAny(_ id: BlockGroupID) throws(FileError) -> BlockGroup? {
+        do throws(NamespaceError) { return try group(id) } catch { throw FileError(error) }
+    }
+
+    mutating func existingGroup(_ id: BlockGroupID) throws(FileError) -> BlockGroup {
+        guard let group = try groupIfAny(id) else { throw .inputOutput }
+        return group
+    }
+
+    mutating func entries(
+        of directory: FileID, after cookie: UInt64, limit: Int
+    ) throws(FileError) -> [NamespaceEntry] {
+        do throws(NamespaceError) {
+            return try entries(directory: directory, after: cookie, limit: limit)
+        } catch {
+            throw FileError(error)
+        }
+    }
+
+    mutating func groupRows(after id: BlockGroupID?, limit: Int) throws(FileError) -> [BlockGroup] {
+        do throws(NamespaceError) { return try groups(after: id, limit: limit) } catch { throw FileError(error) }
+    }
+
+    mutating func totals() throws(FileError) -> NamespaceCounts {
+        do throws(NamespaceError) { return try counts() } catch { throw FileError(error) }
+    }
+
+    mutating func reservedGroupID() throws(FileError) -> BlockGroupID {
+        do throws(NamespaceError) { return try newGroupID() } catch { throw FileError(error) }
+    }
+
+    mutating func reservedFileID() throws(FileError) -> FileID {
+        do throws(NamespaceError) { return try newFileID() } catch { throw FileError(error) }
+    }
+}
+
+extension FileError {
+    /// The namespace could not be read or written.
+    init(_ error: NamespaceError) {
+        self = .inputOutput
+    }
+}

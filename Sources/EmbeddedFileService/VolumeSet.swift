@@ -1,0 +1,79 @@
+// The volumes of a store: finding them, choosing where a new group goes, noticing when one is gone.
+
+internal import BlockStore
+internal import Logging
+internal import Model
+internal import Platform
+internal import Synchronization
+
+/// The volumes that were there when the store was opened.
+final class VolumeSet: Sendable {
+    /// By index. Volumes that were missing at the start are not in here.
+    let present: [Volume]
+    /// Every volume that the store counts on.
+    let registered: [Superblock.RegisteredVolume]
+    private let byID: [VolumeID: Volume]
+    private let nextCheck = Mutex(Duration.zero)
+
+    /// Volumes with less room get no new groups: the metadata, and the sealing of open groups, need some. A
+    /// hundredth of a small disk.
+    private static let reservedBytes: UInt64 = 64 << 20
+
+    /// Looking at each superblock costs some 50 µs a volume.
+    private static let checkInterval = Duration.seconds(10)
+
+    init(present: [Volume], registered: [Superblock.RegisteredVolume]) {
+        self.present = present.sorted { $0.index < $1.index }
+        self.registered = registered
+        byID = Dictionary(uniqueKeysWithValues: present.map { ($0.id, $0) })
+    }
+
+    subscript(id: VolumeID) -> Volume? { byID[id] }
+
+    /// The targets of a new group, by index of internal block; nil where there is no volume for one. `excluded`
+    /// ones had no room a moment ago.
+    ///
+    /// The group's ordinal turns the order, so that parity and load spread over the volumes. Where volumes are
+    /// missing it is the last indices, parity, that go without.
+    func targets(
+        for group: BlockGroupID, policy: ErasureCodingPolicy, excluding excluded: Set<VolumeID>
+    ) async -> [Volume?] {
+        var candidates: [Volume] = []
+        for step in 0..<present.count {
+            let volume = present[Int((group.ordinal + UInt64(step)) % UInt64(present.count))]
+            guard candidates.count < policy.totalUnits else { break }
+            guard volume.isHealthy, !excluded.contains(volume.id) else { continue }
+            guard let space = try? await volume.space(), space.availableBytes >= Self.reservedBytes else { continue }
+            candidates.append(volume)
+        }
+        return (0..<policy.totalUnits).map { $0 < candidates.count ? candidates[$0] : nil }
+    }
+
+    /// The room on each healthy volume.
+    func spaces() async -> [FileSystem.Space] {
+        var spaces: [FileSystem.Space] = []
+        for volume in present where volume.isHealthy {
+            if let space = try? await volume.space() { spaces.append(space) }
+        }
+        return spaces
+    }
+
+    /// Looks at all volumes, if it is time again.
+    func check(now: Duration) async {
+        let isTime = nextCheck.withLock { next in
+            guard now >= next else { return false }
+            next = now + Self.checkInterval
+            return true
+        }
+        if isTime { await checkAll() }
+    }
+
+    /// Fails volumes whose directory is gone or is another's.
+    func checkAll() async {
+        for volume in present where volume.isHealthy { await volume.check() }
+    }
+
+    func close() {
+        for volume in present { volume.close() }
+    }
+}

@@ -1,0 +1,77 @@
+// What each procedure of NFS is: arguments, a body that succeeds or throws a status, and what the reply
+// says about its files when it fails. The dispatcher (NFSPrograms) runs them all in the same way, so that
+// decoding errors, failure bodies and counters are in one place.
+
+internal import FileService
+internal import Model
+internal import ONCRPC
+internal import XDR
+
+/// A procedure of NFSv3 with its arguments, ready to run.
+protocol Procedure: Sendable {
+    /// What follows the status of a reply that isn't NFS3_OK; one part for each of `subjects`.
+    static var failureBody: [FailurePart] { get }
+
+    /// Decodes the arguments. What follows them in the record is ignored.
+    init(from decoder: inout XDRDecoder) throws(XDRError)
+
+    /// For a procedure whose arguments end in bytes that should not be copied.
+    static func decode(_ call: RPCCall) throws(XDRError) -> Self
+
+    /// The files that the failure body describes.
+    var subjects: [FileHandle] { get }
+
+    /// Calls the file service, without suspending before that, and encodes the reply.
+    func run(_ context: CallContext<some FileService>) async throws(NFSStatus) -> RPCReplyBody
+}
+
+extension Procedure {
+    static func decode(_ call: RPCCall) throws(XDRError) -> Self {
+        try call.decodeArguments { (decoder) throws(XDRError) in try Self(from: &decoder) }
+    }
+}
+
+/// A part of a failed procedure's reply.
+enum FailurePart: Sendable {
+    /// post_op_attr
+    case attributes
+    /// wcc_data
+    case weakCacheConsistency
+}
+
+/// What a procedure works with: the store, and who calls.
+struct CallContext<Service: FileService>: Sendable {
+    let service: Service
+    let handles: FileHandleCodec
+    let caller: Credentials
+
+    func reference(_ handle: FileHandle) throws(NFSStatus) -> FileReference {
+        try handles.reference(of: handle)
+    }
+
+    /// Runs an operation of the file service under the protocol's names for its errors.
+    func asking<Value: Sendable>(
+        _ operation: (Service) async throws(FileError) -> Value
+    ) async throws(NFSStatus) -> Value {
+        do throws(FileError) {
+            return try await operation(service)
+        } catch {
+            throw NFSStatus(error)
+        }
+    }
+
+    /// Attributes for a reply that may go without them (RFC 1813 §2.6: post_op_attr is best effort). Why
+    /// they cannot be had is no concern of the operation that is being answered.
+    func attributesIfKnown(of file: FileReference) async -> FileAttributes? {
+        try? await service.attributes(of: file)
+    }
+
+    /// A reply of NFS3_OK.
+    func reply(
+        capacity: Int = ReplyEncoder.usualCapacity, _ encode: (inout ReplyEncoder) -> Void
+    ) -> RPCReplyBody {
+        var encoder = ReplyEncoder(.ok, handles: handles, capacity: capacity)
+        encode(&encoder)
+        return encoder.finish()
+    }
+}

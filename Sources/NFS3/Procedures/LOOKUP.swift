@@ -1,0 +1,29 @@
+// LOOKUP (RFC 1813 §3.3.3): the file that a name in a directory leads to; "." and ".." too.
+
+internal import FileService
+internal import ONCRPC
+internal import XDR
+
+struct LOOKUP: Procedure {
+    static let failureBody: [FailurePart] = [.attributes]
+    let what: DirectoryArguments
+    var subjects: [FileHandle] { [what.directory] }
+
+    init(from decoder: inout XDRDecoder) throws(XDRError) {
+        what = try DirectoryArguments(from: &decoder)
+    }
+
+    func run(_ context: CallContext<some FileService>) async throws(NFSStatus) -> RPCReplyBody {
+        let directory = try context.reference(what.directory)
+        let name = try what.fileName()
+        let entry = try await context.asking { service throws(FileError) in
+            try await service.lookUp(name, in: directory, as: context.caller)
+        }
+        let directoryAttributes = await context.attributesIfKnown(of: directory)
+        return context.reply {
+            $0.fileHandle(entry.file)
+            $0.postOpAttributes(entry.attributes)
+            $0.postOpAttributes(directoryAttributes)
+        }
+    }
+}

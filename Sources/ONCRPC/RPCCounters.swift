@@ -1,0 +1,35 @@
+/// A snapshot of what a server has counted since its start.
+public struct RPCCounters: Hashable, Sendable {
+    /// Connections that were accepted.
+    public var connectionsAccepted = 0
+    /// Connections that are open now.
+    public var connectionsOpen = 0
+    /// Calls that a program has been given.
+    public var calls = 0
+    /// Calls that a program has been given and has not answered yet.
+    public var callsInFlight = 0
+    /// Connections closed for a record that is too long or in too many fragments.
+    public var badRecords = 0
+    /// Connections closed for a record that isn't a message of RFC 5531.
+    public var badMessages = 0
+    /// Reply messages, which a server has no use for; ignored.
+    public var unexpectedReplies = 0
+    /// RPC_MISMATCH.
+    public var rpcMismatches = 0
+    /// AUTH_ERROR.
+    public var authenticationErrors = 0
+    /// PROG_UNAVAIL.
+    public var programsUnavailable = 0
+    /// PROG_MISMATCH.
+    public var programMismatches = 0
+    /// PROC_UNAVAIL.
+    public var proceduresUnavailable = 0
+    /// GARBAGE_ARGS.
+    public var garbageArguments = 0
+    /// SYSTEM_ERR.
+    public var systemErrors = 0
+    /// Times that reading from a connection stopped because of `RPCBounds` or a slow reader.
+    public var readingPauses = 0
+
+    public init() {}
+}

@@ -1,0 +1,11 @@
+/// The programs behind a server.
+public protocol RPCDispatcher: Sendable {
+    /// The versions of a program that are served. nil answers PROG_UNAVAIL; a version outside of them
+    /// PROG_MISMATCH with these bounds, without `handle` being called. Called on an event loop.
+    func versions(ofProgram program: UInt32) -> ClosedRange<UInt32>?
+
+    /// Carries a call out. Starts on the connection's event loop, in the order in which the calls arrived there,
+    /// and runs there up to its first suspension before the next call starts; it must not block. Replies go
+    /// out in the order in which calls end.
+    func handle(_ call: RPCCall) async -> RPCOutcome
+}

@@ -1,0 +1,104 @@
+// Record marking on TCP (RFC 5531 §11) as a state machine without I/O. A record is a sequence of fragments;
+// each has a 4-byte mark: the top bit says that it is the last of its record, the rest is its length.
+//
+// Input waits here, unparsed, until `next` is called: a connection that has enough calls in flight stops
+// calling it.
+//
+// Invariant: the record under construction never exceeds `maxRecordBytes`, which is checked when a
+// fragment announces itself, before any of its bytes are kept.
+
+internal import NIOCore
+internal import Platform
+
+/// Cuts a stream of bytes into records.
+struct RecordReader {
+    /// The stream can't be followed any further; the connection has to be closed.
+    enum Failure: Error, Hashable {
+        case recordTooLong
+        case tooManyFragments
+    }
+
+    private enum State {
+        /// Inside a mark, of which `count` bytes have been read into the low bytes of `bits`.
+        case mark(bits: UInt32, count: Int)
+        case fragment(remaining: Int, isLast: Bool)
+    }
+
+    private static let startOfMark = State.mark(bits: 0, count: 0)
+
+    private let maxRecordBytes: Int
+    private let maxFragments: Int
+    private var input = CircularBuffer<ByteBuffer>()
+    private var state = startOfMark
+    private var fragmentCount = 0
+    private var record = RecordAssembly()
+
+    init(maxRecordBytes: Int, maxFragments: Int) {
+        self.maxRecordBytes = maxRecordBytes
+        self.maxFragments = maxFragments
+    }
+
+    /// Adds bytes at the end of the stream.
+    mutating func receive(_ buffer: ByteBuffer) {
+        if buffer.readableBytes > 0 { input.append(buffer) }
+    }
+
+    /// Forgets all that was received, also the beginning of a record.
+    mutating func discard() {
+        self = RecordReader(maxRecordBytes: maxRecordBytes, maxFragments: maxFragments)
+    }
+
+    /// The next record that has arrived completely; nil when there is none. After a failure the stream is lost.
+    mutating func next() throws(Failure) -> Payload? {
+        while true {
+            switch state {
+            case .mark(var bits, var count):
+                while count < 4 {
+                    guard let byte = takeByte() else {
+                        state = .mark(bits: bits, count: count)
+                        return nil
+                    }
+                    bits = bits << 8 | UInt32(byte)
+                    count += 1
+                }
+                let length = Int(bits & 0x7fff_ffff)
+                fragmentCount += 1
+                guard length <= maxRecordBytes - record.count else { throw .recordTooLong }
+                guard fragmentCount <= maxFragments else { throw .tooManyFragments }
+                state = .fragment(remaining: length, isLast: bits & 0x8000_0000 != 0)
+
+            case .fragment(0, let isLast):
+                state = Self.startOfMark
+                if isLast {
+                    fragmentCount = 0
+                    return record.finish()
+                }
+
+            case .fragment(let remaining, let isLast):
+                guard let piece = takePiece(atMost: remaining) else { return nil }
+                record.append(piece, announcedBytes: remaining)
+                state = .fragment(remaining: remaining - piece.readableBytes, isLast: isLast)
+            }
+        }
+    }
+
+    private mutating func takeByte() -> UInt8? {
+        guard !input.isEmpty else { return nil }
+        let byte: UInt8? = input[input.startIndex].readInteger()
+        dropReadInput()
+        return byte
+    }
+
+    private mutating func takePiece(atMost count: Int) -> ByteBuffer? {
+        guard !input.isEmpty else { return nil }
+        let available = input[input.startIndex].readableBytes
+        let piece = input[input.startIndex].readSlice(length: min(count, available))
+        dropReadInput()
+        return piece
+    }
+
+    /// Keeps the invariant that no buffer in `input` is empty.
+    private mutating func dropReadInput() {
+        if input[input.startIndex].readableBytes == 0 { input.removeFirst() }
+    }
+}

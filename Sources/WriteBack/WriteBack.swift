@@ -1,0 +1,220 @@
+// Drives the open file contexts: queues those that want draining, runs a bounded number of drains at once,
+// settles files that rest, and holds writers back while too much is pending.
+//
+// Memory: pending payload is charged to one budget. Over it, everything pending of the largest files is
+// drained, out of order where need be (the sink takes any order), and replies to WRITEs wait; a connection
+// with many unanswered calls is not read any further, so the clients slow down. A drain needs no bytes
+// from any socket, so this can't lock up.
+//
+// Lock order: `state`, then a context's lock.
+
+public import Model
+public import Platform
+internal import Synchronization
+
+/// The bounds of write-back.
+public struct WriteBackLimits: Sendable {
+    /// Pending bytes in full stripes at which a file is drained without being asked: large enough that the
+    /// syncs and the record of a drain (a few ms) are small beside writing it (32 MiB: some 50 ms a disk).
+    public var drainChunkBytes = 32 << 20
+    /// The most that one turn drains while nobody waits, so that a waiter's turn comes soon.
+    public var maxDrainBytes = 64 << 20
+    /// Pending bytes of all files above which writers wait.
+    public var maxPendingBytes = 256 << 20
+    /// Drains at once. More hide the latency of syncs, each holds a stripe of buffers.
+    public var concurrentDrains = 8
+    /// A file that nobody wrote to for this long is settled.
+    public var idleTime = Duration.seconds(5)
+
+    public init() {}
+}
+
+/// The write-back of a store.
+public final class WriteBack<Sink: WriteBackSink>: Sendable {
+    private let sink: Sink
+    private let clock: SystemClock
+    private let limits: WriteBackLimits
+    private let state = Mutex(State())
+
+    private struct State {
+        /// Files with something pending or open, by id.
+        var active: [FileID: OpenFileContext] = [:]
+        /// Files whose turn has been asked for, in order.
+        var queue: [OpenFileContext] = []
+        var runningDrains = 0
+        var pendingBytes = 0
+        /// Writers that wait for the budget.
+        var stalled: [UnsafeContinuation<Void, Never>] = []
+        var stalledWrites: UInt64 = 0
+    }
+
+    public init(sink: Sink, clock: SystemClock, limits: WriteBackLimits) {
+        self.sink = sink
+        self.clock = clock
+        self.limits = limits
+    }
+
+    /// Accepts a write and, when `isStable`, waits until it is durable.
+    ///
+    /// The write has its place in the file's order before the first suspension.
+    /// - Parameter clearingModeBits: mode bits that a write by this caller takes away (setuid, setgid).
+    /// - Precondition: the payload ends at or below `Limits.maxFileBytes`.
+    public func write(
+        _ payload: Payload, to file: OpenFileContext, at offset: UInt64, isStable: Bool, clearingModeBits: UInt32 = 0
+    ) async throws(WriteBackError) -> (before: FileAttributes, after: FileAttributes) {
+        let accepted = try file.write(
+            payload, at: offset, now: clock.now(), elapsed: clock.elapsed(), clearingModeBits: clearingModeBits,
+            drainChunkBytes: limits.drainChunkBytes, stripeSizeBytes: sink.stripeSizeBytes)
+        let isOverBudget = state.withLock { state in
+            state.active[file.fileID] = file
+            state.pendingBytes += accepted.addedBytes
+            return state.pendingBytes > limits.maxPendingBytes
+        }
+        if accepted.mustSchedule { enqueue(file) }
+        if isStable {
+            try await file.waitUntilDurable { enqueue(file) }
+        } else if isOverBudget {
+            relievePressure()
+            await waitForBudget()
+        }
+        return accepted.change
+    }
+
+    /// Returns when everything that was written to the file before the call is durable.
+    public func commit(_ file: OpenFileContext) async throws(WriteBackError) {
+        try await file.waitUntilDurable { enqueue(file) }
+    }
+
+    /// The file was truncated or removed: the budget gets its bytes back.
+    public func release(_ bytes: Int) { returnToBudget(bytes) }
+
+    /// Lets the sink close what it holds for a file that was removed.
+    public func settle(_ file: OpenFileContext) {
+        if file.request(.rest) { enqueue(file) }
+    }
+
+    /// Settles files that rest; to be called about once a second.
+    public func tick() {
+        let now = clock.elapsed()
+        for file in state.withLock({ Array($0.active.values) }) {
+            if file.isIdle(for: limits.idleTime, at: now) { settle(file) }
+            if file.isClean { forgetIfClean(file) }
+        }
+    }
+
+    /// Drains and closes everything; returns when nothing is pending. No writes may arrive any more.
+    public func settleAll() async {
+        while true {
+            let files = state.withLock { Array($0.active.values) }
+            if files.isEmpty { return }
+            for file in files {
+                // An error is logged where it arises, and sticky for the clients; there is nobody else to tell.
+                try? await file.waitUntilDurable { enqueue(file) }
+                settle(file)
+                forgetIfClean(file)
+            }
+            await Task.yield()
+        }
+    }
+
+    /// What write-back holds at the moment.
+    public struct Usage: Sendable {
+        public let openFiles: Int
+        public let pendingBytes: Int
+        /// WRITEs whose reply had to wait for the budget, since the start.
+        public let stalledWrites: UInt64
+    }
+
+    public var usage: Usage {
+        state.withLock {
+            Usage(openFiles: $0.active.count, pendingBytes: $0.pendingBytes, stalledWrites: $0.stalledWrites)
+        }
+    }
+
+    // MARK: The drains
+
+    private func enqueue(_ file: OpenFileContext) {
+        let mustStart = state.withLock { state in
+            state.active[file.fileID] = file
+            state.queue.append(file)
+            guard state.runningDrains < limits.concurrentDrains else { return false }
+            state.runningDrains += 1
+            return true
+        }
+        if mustStart { Task.detached { await self.drainQueue() } }
+    }
+
+    private func drainQueue() async {
+        while true {
+            let next: OpenFileContext? = state.withLock { state in
+                if state.queue.isEmpty {
+                    state.runningDrains -= 1
+                    return nil
+                }
+                return state.queue.removeFirst()
+            }
+            guard let file = next else { return }
+            await drain(file)
+        }
+    }
+
+    private func drain(_ file: OpenFileContext) async {
+        guard let turn = file.takeTurn(stripeSizeBytes: sink.stripeSizeBytes, maxBytes: limits.maxDrainBytes)
+        else { return }
+        do throws(WriteBackError) {
+            try await sink.drain(turn.plan, of: file)
+            let (freed, mustSchedule) = file.finishDrain(turn)
+            returnToBudget(freed)
+            if mustSchedule { enqueue(file) }
+        } catch {
+            // The verifier changes between the loss and the answers, so that no COMMIT can answer the old one.
+            let freed = file.beginFailure(error)
+            if freed > 0, error != .removed { sink.acknowledgedBytesWereLost(in: file.fileID, because: error) }
+            let durable = await sink.durableAttributes(of: file.fileID)
+            file.endFailure(error, durable: durable, turn: turn)
+            returnToBudget(freed)
+        }
+        forgetIfClean(file)
+    }
+
+    private func forgetIfClean(_ file: OpenFileContext) {
+        // Checked again under the lock: a write that arrives puts the file back after it made it unclean.
+        state.withLock { state in
+            if state.active[file.fileID] === file, file.isClean { state.active[file.fileID] = nil }
+        }
+    }
+
+    // MARK: The budget
+
+    private func relievePressure() {
+        let files = state.withLock { Array($0.active.values) }
+        for file in files.sorted(by: { $0.pendingBytes > $1.pendingBytes }).prefix(limits.concurrentDrains)
+        where file.request(.everything) {
+            enqueue(file)
+        }
+    }
+
+    private func waitForBudget() async {
+        await withUnsafeContinuation { continuation in
+            let mustWait = state.withLock { state in
+                guard state.pendingBytes > limits.maxPendingBytes else { return false }
+                state.stalled.append(continuation)
+                state.stalledWrites += 1
+                return true
+            }
+            if !mustWait { continuation.resume() }
+        }
+    }
+
+    private func returnToBudget(_ bytes: Int) {
+        let (released, isStillOver): ([UnsafeContinuation<Void, Never>], Bool) = state.withLock { state in
+            // May be below zero for a moment: a drain can be faster than the writer's own charge.
+            state.pendingBytes -= bytes
+            guard state.pendingBytes <= limits.maxPendingBytes else { return ([], !state.stalled.isEmpty) }
+            defer { state.stalled = [] }
+            return (state.stalled, false)
+        }
+        for continuation in released { continuation.resume() }
+        if isStillOver { relievePressure() }
+    }
+}

@@ -1,0 +1,30 @@
+// Where a file's bytes go: the embedded store, or (later) an HDFS cluster.
+
+public import Model
+
+/// The order of offsets that a sink takes.
+public enum DrainOrder: Hashable, Sendable {
+    /// Any, also over what was drained before.
+    case any
+    /// Only on at the end, without gaps (HDFS).
+    case appendOnly
+}
+
+/// Takes drained runs and makes them durable.
+public protocol WriteBackSink: Sendable {
+    /// Bytes that make one full stripe: drains that can wait come in multiples of it.
+    var stripeSizeBytes: Int { get }
+
+    var order: DrainOrder { get }
+
+    /// Returns when all runs of the plan are durable and published, so that a reader who looks at the pending
+    /// writes first and at the store second finds each byte in one of them. Never called twice at once for
+    /// one file. With no runs it waits until all that was recorded of the file is durable.
+    func drain(_ plan: DrainPlan, of file: OpenFileContext) async throws(WriteBackError)
+
+    /// The attributes that the store has of a file; nil when it was removed. Called after a failed drain.
+    func durableAttributes(of file: FileID) async -> FileAttributes?
+
+    /// Acknowledged unstable bytes of the file were lost: the write verifier must change. Returns after it did.
+    func acknowledgedBytesWereLost(in file: FileID, because error: WriteBackError)
+}

@@ -1,0 +1,83 @@
+// The configuration file and the flags, which have the same names; flags win.
+//
+// The file is YAML. An unknown key is refused: a misspelt one that is silently ignored is found out when it
+// is too late.
+
+import Model
+import Yams
+
+/// What `serve` can be told, by file or by flags. nil: not said.
+struct Configuration: Equatable, Decodable {
+    var data: String?
+    var volumes: Int?
+    var volume: [String]?
+    var policy: String?
+    var listen: String?
+
+    enum CodingKeys: String, CodingKey, CaseIterable {
+        case data, volumes, volume, policy, listen
+    }
+
+    init() {}
+
+    /// Reads the text of a configuration file.
+    init(yaml: String, path: String) throws(Refusal) {
+        let known = Set(CodingKeys.allCases.map(\.rawValue))
+        do {
+            guard let root = try Yams.compose(yaml: yaml), root != Node("") else {
+                self.init()
+                return
+            }
+            guard case .mapping(let mapping) = root else {
+                throw Refusal(.configuration, "\(path): the configuration must be a mapping of keys to values")
+            }
+            for (key, _) in mapping {
+                guard let name = key.string, known.contains(name) else {
+                    throw Refusal(
+                        .configuration,
+                        "\(path): unknown key '\(key.string ?? "?")'; known are \(known.sorted().joined(separator: ", "))")
+                }
+            }
+            self = try YAMLDecoder().decode(Configuration.self, from: yaml)
+        } catch let refusal as Refusal {
+            throw refusal
+        } catch let DecodingError.typeMismatch(_, context), let DecodingError.dataCorrupted(context) {
+            let key = context.codingPath.map(\.stringValue).joined(separator: ".")
+            throw Refusal(.configuration, "\(path): the value of '\(key)' has the wrong type")
+        } catch {
+            let text = "\(error)".split(separator: "\n").joined(separator: " ")
+            throw Refusal(.configuration, "\(path): not readable as YAML: \(text)")
+        }
+    }
+
+    /// This configuration with what `flags` says on top.
+    func overridden(by flags: Configuration) -> Configuration {
+        var result = self
+        if let data = flags.data { result.data = data }
+        if let policy = flags.policy { result.policy = policy }
+        if let listen = flags.listen { result.listen = listen }
+        // A number and a list of volumes exclude each other, so a flag of one kind replaces both.
+        if flags.volumes != nil || flags.volume != nil {
+            result.volumes = flags.volumes
+            result.volume = flags.volume
+        }
+        return result
+    }
+}
+
+/// HOST:PORT, where port 0 stands for any free one.
+struct ListenAddress: Equatable {
+    let host: String
+    let port: Int
+
+    init?(_ text: String) {
+        guard let colon = text.lastIndex(of: ":"), let port = Int(text[text.index(after: colon)...]),
+            (0...65535).contains(port)
+        else { return nil }
+        var host = text[..<colon]
+        if host.hasPrefix("["), host.hasSuffix("]") { host = host.dropFirst().dropLast() }
+        guard !host.isEmpty else { return nil }
+        self.host = String(host)
+        self.port = port
+    }
+}

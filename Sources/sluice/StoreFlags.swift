@@ -1,0 +1,63 @@
+// The flags that say which store is meant, shared by the sub-commands.
+
+import ArgumentParser
+import Foundation
+import Glibc
+import Logging
+import Model
+import Platform
+
+struct StoreFlags: ParsableArguments {
+    @Option(help: "The gateway's directory; holds nothing that the volumes can't rebuild.")
+    var data: String?
+
+    @Option(help: "Make N volumes under an empty data directory, for trying it out.")
+    var volumes: Int?
+
+    @Option(name: .customLong("volume"), help: "A volume's directory; repeat for each.")
+    var volume: [String] = []
+
+    @Option(help: "How files are coded: RS-k-m-cellk or XOR-2-1-cellk. Default: by the number of volumes.")
+    var policy: String?
+
+    var configuration: Configuration {
+        var configuration = Configuration()
+        configuration.data = data
+        configuration.volumes = volumes
+        configuration.volume = volume.isEmpty ? nil : volume
+        configuration.policy = policy
+        return configuration
+    }
+}
+
+extension Configuration {
+    /// The file at `path`; an empty configuration without one.
+    static func read(_ path: String?) throws(Refusal) -> Configuration {
+        guard let path else { return Configuration() }
+        guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
+            throw Refusal(.configuration, "\(path): cannot be read")
+        }
+        return try Configuration(yaml: text, path: path)
+    }
+
+    func parsedPolicy(isFromFlag: Bool) throws(Refusal) -> ErasureCodingPolicy? {
+        guard let policy else { return nil }
+        do throws(ErasureCodingPolicy.Refusal) {
+            return try ErasureCodingPolicy(policy)
+        } catch {
+            throw Refusal(isFromFlag ? .usage : .configuration, error.description)
+        }
+    }
+}
+
+extension StorePlaces {
+    /// Keeps a second process away from the store; held until the file is closed.
+    func lock(fileSystem: FileSystem) throws(Refusal) -> File {
+        do throws(IOError) {
+            return try fileSystem.lock("\(data)/lock")
+        } catch {
+            throw error.code == EWOULDBLOCK
+                ? Refusal(.inUse, "another process uses \(data)") : Refusal(.configuration, "\(error)")
+        }
+    }
+}

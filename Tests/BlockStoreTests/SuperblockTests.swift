@@ -1,0 +1,108 @@
+import BlockStore
+import ErasureCoding
+import FaultInjection
+import Model
+import Platform
+import Testing
+
+struct SuperblockTests {
+    private let path = "/v/superblock"
+
+    private func diskWithSuperblock(seed: UInt64) throws -> (SimulatedFileSystem, Superblock) {
+        var random = SeededGenerator(seed: seed)
+        let disk = SimulatedFileSystem(directories: ["/v"])
+        let superblock = try makeSuperblock(using: &random)
+        try superblock.write(volumeDirectory: "/v", fileSystem: disk)
+        return (disk, superblock)
+    }
+
+    private func write(_ bytes: [UInt8], _ disk: SimulatedFileSystem) throws {
+        try disk.remove(path)
+        let file = try disk.open(path, .createNew)
+        try bytes.withUnsafeBytes { try file.write($0, at: 0) }
+    }
+
+    @Test("what was written is read")
+    func roundTrip() throws {
+        for seed in 0..<50 as Range<UInt64> {
+            let (disk, superblock) = try diskWithSuperblock(seed: seed)
+            #expect(try Superblock.read(volumeDirectory: "/v", fileSystem: disk) == superblock)
+        }
+    }
+
+    @Test("its first line tells a person what it is")
+    func firstLine() throws {
+        let (disk, _) = try diskWithSuperblock(seed: 1)
+        #expect(disk.content(of: path)!.starts(with: Array("Sluice volume superblock\n".utf8)))
+    }
+
+    @Test("a missing file and a missing directory are told apart from damage")
+    func missing() {
+        let disk = SimulatedFileSystem(directories: ["/v"])
+        for directory in ["/v", "/w"] {
+            #expect(throws: SuperblockError.missing(path: directory + "/superblock")) {
+                try Superblock.read(volumeDirectory: directory, fileSystem: disk)
+            }
+        }
+    }
+
+    @Test("any changed byte, any lost end and an added byte is damage")
+    func damage() throws {
+        let (disk, _) = try diskWithSuperblock(seed: 2)
+        let whole = disk.content(of: path)!
+        func expectDamage(_ what: String) {
+            do {
+                _ = try Superblock.read(volumeDirectory: "/v", fileSystem: disk)
+                Issue.record("\(what) was not noticed")
+            } catch {
+                if case SuperblockError.damaged = error { return }
+                Issue.record(error, "\(what)")
+            }
+        }
+        for offset in whole.indices {
+            disk.flipBits(path, at: offset, mask: 1 << (offset % 8))
+            expectDamage("byte \(offset) changed")
+            disk.flipBits(path, at: offset, mask: 1 << (offset % 8))
+        }
+        #expect((try? Superblock.read(volumeDirectory: "/v", fileSystem: disk)) != nil)
+        try write(whole + [0], disk)
+        expectDamage("a byte more")
+        for count in whole.indices.reversed() {
+            disk.truncate(path, to: count)
+            expectDamage("cut to \(count)")
+        }
+    }
+
+    @Test("another format version is named, whatever its fields are")
+    func otherVersion() throws {
+        let (disk, _) = try diskWithSuperblock(seed: 3)
+        var bytes = Array(try #require(disk.content(of: path))[..<25])
+        bytes += [0, 0, 0, 9, 0, 0, 0, 2, 1, 2]
+        withUnsafeBytes(of: CRC32C.checksum(bytes).bigEndian) { bytes += Array($0) }
+        try write(bytes, disk)
+        #expect(throws: SuperblockError.otherFormatVersion(path: path, found: 9)) {
+            try Superblock.read(volumeDirectory: "/v", fileSystem: disk)
+        }
+    }
+
+    @Test("with the power lost at any call of a rewrite, the old one or the new one is there")
+    func atomicReplacement() throws {
+        var seen: Set<Epoch> = []
+        for calls in 0... {
+            for seed in 0..<20 as Range<UInt64> {
+                let (disk, old) = try diskWithSuperblock(seed: 4)
+                var new = old
+                new.epoch = old.epoch.next
+                disk.losePower(afterCalls: calls)
+                let isAcknowledged = (try? new.write(volumeDirectory: "/v", fileSystem: disk)) != nil
+                let found = try Superblock.read(volumeDirectory: "/v", fileSystem: disk.crash(seed: seed))
+                #expect(found == new || (found == old && !isAcknowledged), "\(calls) calls, seed \(seed)")
+                seen.insert(found.epoch)
+                if isAcknowledged, seed == 19 {
+                    #expect(seen.count == 2)
+                    return
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+// A sink in memory for the tests of write-back: it can be held, made to fail, and shows what it published.
+
+import Model
+import Platform
+import Synchronization
+
+@testable import WriteBack
+
+final class MemorySink: WriteBackSink {
+    struct State {
+        var files: [FileID: [UInt8]] = [:]
+        var plans: [DrainPlan] = []
+        var nextErrors: [WriteBackError] = []
+        var isHeld = false
+        var held: [UnsafeContinuation<Void, Never>] = []
+        var arrivals: [UnsafeContinuation<Void, Never>] = []
+        var lost: [(FileID, WriteBackError)] = []
+        var draining: Set<FileID> = []
+    }
+    let state = Mutex(State())
+    let stripeSizeBytes = 12
+    let order = DrainOrder.any
+
+    func drain(_ plan: DrainPlan, of file: OpenFileContext) async throws(WriteBackError) {
+        let arrivals = state.withLock { state in
+            precondition(state.draining.insert(file.fileID).inserted, "two drains of one file at once")
+            state.plans.append(plan)
+            defer { state.arrivals = [] }
+            return state.arrivals
+        }
+        for arrival in arrivals { arrival.resume() }
+        await withUnsafeContinuation { continuation in
+            let passes = state.withLock { state in
+                if state.isHeld { state.held.append(continuation) }
+                return !state.isHeld
+            }
+            if passes { continuation.resume() }
+        }
+        let error: WriteBackError? = state.withLock { state in
+            state.draining.remove(file.fileID)
+            if !state.nextErrors.isEmpty { return state.nextErrors.removeFirst() }
+            var bytes = state.files[file.fileID] ?? []
+            for run in plan.runs {
+                let end = min(run.range.upperBound, file.drainClip ?? .max)
+                if bytes.count < Int(end) { bytes += Array(repeating: 0, count: Int(end) - bytes.count) }
+                for (index, byte) in run.payload.bytes.enumerated() where run.range.lowerBound + UInt64(index) < end {
+                    bytes[Int(run.range.lowerBound) + index] = byte
+                }
+            }
+            state.files[file.fileID] = bytes
+            return nil
+        }
+        if let error { throw error }
+    }
+
+    func durableAttributes(of file: FileID) async -> FileAttributes? {
+        state.withLock { testAttributes(file, size: UInt64($0.files[file]?.count ?? 0)) }
+    }
+
+    func acknowledgedBytesWereLost(in file: FileID, because error: WriteBackError) {
+        state.withLock { $0.lost.append((file, error)) }
+    }
+
+    func hold() { state.withLock { $0.isHeld = true } }
+
+    func letGo() {
+        let held = state.withLock { state in
+            state.isHeld = false
+            defer { state.held = [] }
+            return state.held
+        }
+        for continuation in held { continuation.resume() }
+    }
+
+    /// Returns when `count` drains have begun.
+    func waitForDrains(_ count: Int) async {
+        while true {
+            var isThere = false
+            await withUnsafeContinuation { continuation in
+                isThere = state.withLock { state in
+                    if state.plans.count >= count { return true }
+                    state.arrivals.append(continuation)
+                    return false
+                }
+                if isThere { continuation.resume() }
+            }
+            if isThere { return }
+        }
+    }
+
+    func published(_ file: FileID) -> [UInt8] { state.withLock { $0.files[file] ?? [] } }
+}
+
+func testAttributes(_ file: FileID, size: UInt64 = 0) -> FileAttributes {
+    let time = Timestamp(seconds: 1, nanoseconds: 0)
+    return FileAttributes(
+        fileID: file, type: .regular, mode: 0o644, linkCount: 1, uid: 0, gid: 0, size: size, usedBytes: 0,
+        accessTime: time, modificationTime: time, changeTime: time)
+}
+
+/// Time that stands still until told otherwise.
+final class TestClock: SystemClock, @unchecked Sendable {
+    private let time = Mutex((wall: Timestamp(seconds: 1000, nanoseconds: 0), elapsed: Duration.zero))
+    override func now() -> Timestamp { time.withLock { $0.wall } }
+    override func elapsed() -> Duration { time.withLock { $0.elapsed } }
+    func advance(seconds: Int64) {
+        time.withLock {
+            $0.wall = Timestamp(seconds: $0.wall.seconds + seconds, nanoseconds: 0)
+            $0.elapsed += .seconds(seconds)
+        }
+    }
+}

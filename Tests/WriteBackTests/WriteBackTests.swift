@@ -1,0 +1,246 @@
+// Write-back over a sink in memory: COMMIT, order, truncate, errors, budget.
+
+import Model
+import Platform
+import Synchronization
+import Testing
+
+@testable import WriteBack
+
+@Suite("Write-back", .timeLimit(.minutes(2)))
+struct WriteBackTests {
+    let sink = MemorySink()
+    let clock = TestClock()
+    let file = OpenFileContext(attributes: testAttributes(FileID(rawValue: 7)), sequence: .zero)
+
+    private func writeBack(_ change: (inout WriteBackLimits) -> Void = { _ in }) -> WriteBack<MemorySink> {
+        var limits = WriteBackLimits()
+        limits.drainChunkBytes = 24
+        limits.maxDrainBytes = 48
+        change(&limits)
+        return WriteBack(sink: sink, clock: clock, limits: limits)
+    }
+
+    private func write(
+        _ bytes: [UInt8], at offset: UInt64, with writeBack: WriteBack<MemorySink>, stable: Bool = false
+    ) async throws {
+        _ = try await writeBack.write(Payload(bytes: bytes), to: file, at: offset, isStable: stable)
+    }
+
+    @Test("a COMMIT publishes everything that was written before it, also beyond a gap")
+    func commitPastGap() async throws {
+        let writeBack = writeBack()
+        try await write([1, 2, 3], at: 0, with: writeBack)
+        try await write([9], at: 10, with: writeBack)
+        #expect(sink.published(file.fileID).isEmpty)
+        try await writeBack.commit(file)
+        #expect(sink.published(file.fileID) == [1, 2, 3, 0, 0, 0, 0, 0, 0, 0, 9])
+        #expect(writeBack.usage.pendingBytes == 0)
+    }
+
+    @Test("a COMMIT does not wait for what arrives after it")
+    func steadyWriter() async throws {
+        let writeBack = writeBack()
+        try await write([1], at: 0, with: writeBack)
+        sink.hold()
+        async let committed: Void = writeBack.commit(file)
+        await sink.waitForDrains(1)
+        try await write([2], at: 0, with: writeBack)
+        sink.letGo()
+        try await committed
+        #expect(sink.published(file.fileID) == [1])
+        // The newer byte is still pending, and still what readers see.
+        #expect(file.snapshot(ByteRange(0, 10)).pending.map(\.payload.bytes) == [[2]])
+        try await writeBack.commit(file)
+        #expect(sink.published(file.fileID) == [2])
+    }
+
+    @Test("bytes stay visible until they are published")
+    func visibleWhileDraining() async throws {
+        let writeBack = writeBack()
+        try await write([1, 2, 3], at: 0, with: writeBack)
+        sink.hold()
+        async let committed: Void = writeBack.commit(file)
+        await sink.waitForDrains(1)
+        #expect(file.snapshot(ByteRange(0, 10)).pending.map(\.payload.bytes) == [[1, 2, 3]])
+        sink.letGo()
+        try await committed
+        #expect(file.snapshot(ByteRange(0, 10)).pending.isEmpty)
+    }
+
+    @Test("a drain that can wait takes whole stripes of runs only")
+    func fullStripes() async throws {
+        let writeBack = writeBack()
+        // 20 + 12 bytes in two runs: one stripe of 12 in each.
+        try await write(Array(repeating: 1, count: 20), at: 0, with: writeBack)
+        try await write(Array(repeating: 2, count: 12), at: 100, with: writeBack)
+        await sink.waitForDrains(1)
+        let plan = sink.state.withLock { $0.plans[0] }
+        #expect(plan.runs.map(\.range) == [ByteRange(0, 12), ByteRange(100, 112)])
+        #expect(!plan.coversEverything && !plan.rests)
+    }
+
+    @Test("a truncate voids what a drain has in hand, and a COMMIT after it is answered")
+    func truncateWhileDraining() async throws {
+        let writeBack = writeBack()
+        try await write([1, 2, 3, 4], at: 0, with: writeBack)
+        sink.hold()
+        async let committed: Void = writeBack.commit(file)
+        await sink.waitForDrains(1)
+        let truncated = file.truncate(to: 2) { _ in }
+        writeBack.release(truncated.freedBytes)
+        #expect(file.attributes.size == 2)
+        sink.letGo()
+        try await committed
+        #expect(sink.published(file.fileID) == [1, 2])
+        try await writeBack.commit(file)
+        #expect(writeBack.usage.pendingBytes == 0)
+    }
+
+    @Test("a COMMIT whose bytes were all truncated away waits for a turn of the store, not for ever")
+    func commitOfTruncatedBytes() async throws {
+        let writeBack = writeBack()
+        try await write([1, 2, 3, 4], at: 0, with: writeBack)
+        writeBack.release(file.truncate(to: 0) { _ in }.freedBytes)
+        try await writeBack.commit(file)
+        #expect(sink.state.withLock { $0.plans.map(\.runs.count) } == [0])
+        let again = file.truncate(to: 0) { _ in }
+        file.truncateIsDurable(again.sequence)
+        try await writeBack.commit(file)
+        #expect(sink.state.withLock { $0.plans.count } == 1)
+    }
+
+    @Test("an error is told to who waits, changes the verifier once, and leaves the store's state")
+    func failedDrain() async throws {
+        let writeBack = writeBack()
+        try await write([1, 2], at: 0, with: writeBack)
+        try await writeBack.commit(file)
+        try await write([3, 4, 5], at: 1, with: writeBack)
+        sink.state.withLock { $0.nextErrors = [.noSpace] }
+        await #expect(throws: WriteBackError.noSpace) { try await writeBack.commit(file) }
+        #expect(sink.state.withLock { $0.lost.count } == 1)
+        #expect(file.attributes.size == 2)
+        #expect(writeBack.usage.pendingBytes == 0)
+        // A client was told: the file can be written again.
+        try await write([6], at: 0, with: writeBack)
+        try await writeBack.commit(file)
+        #expect(sink.published(file.fileID) == [6, 2])
+    }
+
+    @Test("an error that nobody waited for is sticky until the next WRITE or COMMIT was told")
+    func stickyError() async throws {
+        let writeBack = writeBack()
+        sink.state.withLock { $0.nextErrors = [.inputOutput] }
+        sink.hold()
+        try await write(Array(repeating: 1, count: 24), at: 0, with: writeBack)
+        await sink.waitForDrains(1)
+        sink.letGo()
+        while sink.state.withLock({ $0.lost.isEmpty }) { await Task.yield() }
+        while writeBack.usage.pendingBytes != 0 { await Task.yield() }
+        await #expect(throws: WriteBackError.inputOutput) { try await writeBack.commit(file) }
+        try await writeBack.commit(file)
+        #expect(sink.state.withLock { $0.lost.count } == 1)
+    }
+
+    @Test("a FILE_SYNC write returns when it is published")
+    func stableWrite() async throws {
+        let writeBack = writeBack()
+        try await write([5], at: 3, with: writeBack, stable: true)
+        #expect(sink.published(file.fileID) == [0, 0, 0, 5])
+    }
+
+    @Test("times are set at arrival, ctime strictly increases, a drain changes neither")
+    func times() async throws {
+        let writeBack = writeBack()
+        try await write([1], at: 0, with: writeBack)
+        let first = file.attributes
+        try await write([2], at: 0, with: writeBack)
+        let second = file.attributes
+        #expect(second.changeTime > first.changeTime)
+        #expect(second.modificationTime == clock.now())
+        clock.advance(seconds: 60)
+        try await writeBack.commit(file)
+        #expect(file.attributes.changeTime == second.changeTime)
+        #expect(file.attributes.modificationTime == second.modificationTime)
+    }
+
+    @Test("a writer over the budget is held until drains have freed memory")
+    func budget() async throws {
+        let writeBack = writeBack { $0.maxPendingBytes = 100; $0.drainChunkBytes = 1 << 20 }
+        sink.hold()
+        try await write(Array(repeating: 1, count: 100), at: 0, with: writeBack)
+        async let stalled: Void = write([2], at: 5000, with: writeBack)
+        await sink.waitForDrains(1)
+        #expect(writeBack.usage.pendingBytes == 101)
+        sink.letGo()
+        try await stalled
+        #expect(writeBack.usage.pendingBytes <= 100)
+        #expect(writeBack.usage.stalledWrites == 1)
+    }
+
+    @Test("a file that rests is settled and forgotten")
+    func settles() async throws {
+        let writeBack = writeBack()
+        try await write([1, 2, 3], at: 0, with: writeBack)
+        writeBack.tick()
+        #expect(sink.state.withLock { $0.plans.isEmpty })
+        clock.advance(seconds: 10)
+        writeBack.tick()
+        await sink.waitForDrains(1)
+        #expect(sink.state.withLock { $0.plans[0].rests })
+        await writeBack.settleAll()
+        #expect(file.isClean && writeBack.usage.openFiles == 0)
+        #expect(sink.published(file.fileID) == [1, 2, 3])
+    }
+
+    @Test("who waits for a file that is removed is told")
+    func removed() async throws {
+        let writeBack = writeBack()
+        try await write([1], at: 0, with: writeBack)
+        sink.hold()
+        async let committed: Void = writeBack.commit(file)
+        await sink.waitForDrains(1)
+        writeBack.release(file.remove())
+        do {
+            try await committed
+            Issue.record("a COMMIT of a removed file succeeded")
+        } catch {
+            #expect(error as? WriteBackError == .removed)
+        }
+        sink.letGo()
+        await #expect(throws: WriteBackError.removed) { try await write([1], at: 0, with: writeBack) }
+        #expect(sink.published(file.fileID).isEmpty)
+    }
+
+    @Test("random writes, truncates and COMMITs end as a plain array of bytes would", arguments: 0..<20)
+    func againstModel(seed: Int) async throws {
+        var random = SeededGenerator(seed: UInt64(seed))
+        let writeBack = writeBack { $0.maxPendingBytes = 300 }
+        var model: [UInt8] = []
+        for _ in 0..<200 {
+            switch Int.random(in: 0..<12, using: &random) {
+            case 0:
+                try await writeBack.commit(file)
+            case 1:
+                let size = Int.random(in: 0...model.count, using: &random)
+                let truncated = file.truncate(to: UInt64(size)) { _ in }
+                writeBack.release(truncated.freedBytes)
+                sink.state.withLock { $0.files[file.fileID] = $0.files[file.fileID].map { Array($0.prefix(size)) } }
+                model = Array(model.prefix(size))
+            default:
+                let offset = Int.random(in: 0..<400, using: &random)
+                let bytes = (0..<Int.random(in: 1...60, using: &random)).map { _ in UInt8.random(in: 1...255, using: &random) }
+                if model.count < offset + bytes.count {
+                    model += Array(repeating: 0, count: offset + bytes.count - model.count)
+                }
+                model.replaceSubrange(offset..<offset + bytes.count, with: bytes)
+                try await write(bytes, at: UInt64(offset), with: writeBack)
+            }
+        }
+        try await writeBack.commit(file)
+        var published = sink.published(file.fileID)
+        published += Array(repeating: 0, count: max(0, model.count - published.count))
+        #expect(published == model, "seed \(seed)")
+        #expect(file.attributes.size == UInt64(model.count))
+    }
+}
