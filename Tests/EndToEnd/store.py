@@ -19,11 +19,10 @@ class Store:
         self.stripe = data_units * self.cell
         self.volumes = [os.path.join(self.data, f"volume-{index:02}") for index in range(self.count)]
 
-    def serve(self, *arguments, **options):
-        log = os.path.join(self.directory, "gateway.log")
+    def serve(self, port=0):
         return Gateway(
-            "--data", self.data, "--volumes", self.count, "--policy", self.policy, "--listen", "127.0.0.1:0",
-            *arguments, log=log, **options)
+            "--data", self.data, "--volumes", self.count, "--policy", self.policy, "--listen", f"127.0.0.1:{port}",
+            log=os.path.join(self.directory, "gateway.log"))
 
     def status(self):
         return status(self.data)
