@@ -56,7 +56,7 @@ extension EmbeddedFileService {
     private static func checkIsEmpty(_ path: String, _ fileSystem: FileSystem) throws(StoreRefusal) {
         let names: [String]
         do throws(IOError) {
-            names = try fileSystem.list(path).filter { $0 != "lost+found" }
+            names = try fileSystem.list(path).filter { $0 != "lost+found" && $0 != "lock" }
         } catch {
             throw StoreRefusal(.cannotRead, "\(error)")
         }

@@ -78,7 +78,7 @@ extension EmbeddedFileService {
             return StoreCore(
                 superblock: inspection.superblock, namespace: namespace,
                 volumes: VolumeSet(present: volumes, registered: inspection.superblock.registeredVolumes),
-                epochs: epochs, clock: clock, log: log)
+                locks: inspection.locks, epochs: epochs, clock: clock, log: log)
         } catch {
             throw StoreRefusal(.damaged, "the metadata cannot be opened: \(error)")
         }

@@ -47,13 +47,14 @@ extension EmbeddedFileService {
         let core = StoreCore(
             superblock: inspection.superblock, namespace: namespace,
             volumes: VolumeSet(present: volumes, registered: inspection.superblock.registeredVolumes),
-            epochs: EpochKeeper(
+            locks: inspection.locks, epochs: EpochKeeper(
                 volumes: volumes, superblock: inspection.superblock,
                 believed: inspection.mirrors.map(\.location.volume)),
             clock: clock, log: log)
         await core.noteDamage()
         let status = await core.status(isServed: false)
         await namespace.close()
+        for lock in inspection.locks { lock.close() }
         return status
     }
 }

@@ -26,15 +26,18 @@ final class StoreCore: Sendable {
     let counters = StoreCounters()
     let clock: SystemClock
     let log: Logger
+    /// On the volumes, until the store is closed.
+    private let locks: [File]
 
     /// Inodes and group descriptions in memory. An inode is some 300 bytes and its extents, a group 200: at
     /// most 32 MiB of each.
     private static let maxCachedNodes = 65_536
 
     init(
-        superblock: Superblock, namespace: Namespace, volumes: VolumeSet, epochs: EpochKeeper, clock: SystemClock,
-        log: Logger
+        superblock: Superblock, namespace: Namespace, volumes: VolumeSet, locks: [File], epochs: EpochKeeper,
+        clock: SystemClock, log: Logger
     ) {
+        self.locks = locks
         storeID = superblock.storeID
         policy = superblock.defaultPolicy
         handleKey = superblock.handleKey
@@ -171,6 +174,7 @@ final class StoreCore: Sendable {
     func close() async {
         await namespace.close()
         volumes.close()
+        for lock in locks { lock.close() }
     }
 }
 

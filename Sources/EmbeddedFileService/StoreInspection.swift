@@ -2,6 +2,7 @@
 // metadata count. Reads only.
 
 internal import BlockStore
+internal import Glibc
 internal import Model
 internal import Namespace
 internal import Platform
@@ -18,19 +19,32 @@ struct StoreInspection {
     let mirrors: [(location: MirrorLocation, position: MirrorPosition)]
     /// Why a mirror of the epoch is not among `mirrors`.
     let brokenMirrors: [String]
+    /// Keep other processes away from the volumes, under whatever data directory they run.
+    let locks: [File]
 
     /// Refuses volumes that can't make up the store.
     init(paths: [String], fileSystem: FileSystem) throws(StoreRefusal) {
         var found: [(path: String, superblock: Superblock)] = []
         var unusable: [String: SuperblockError] = [:]
+        var locks: [File] = []
         for path in paths {
+            var isInUse = false
             do throws(SuperblockError) {
-                found.append((path, try Superblock.read(volumeDirectory: path, fileSystem: fileSystem)))
+                // Read once before the lock, so that no lock file is left in a directory that is no volume.
+                _ = try Superblock.read(volumeDirectory: path, fileSystem: fileSystem)
+                let lock = try Self.lock(path, fileSystem)
+                isInUse = lock == nil
+                if let lock {
+                    locks.append(lock)
+                    found.append((path, try Superblock.read(volumeDirectory: path, fileSystem: fileSystem)))
+                }
             } catch {
                 if case .otherFormatVersion = error { throw StoreRefusal(.otherVersion, "\(error)") }
                 unusable[path] = error
             }
+            if isInUse { throw StoreRefusal(.inUse, "another process uses \(path)") }
         }
+        self.locks = locks
         guard let highest = found.max(by: { $0.superblock.epoch < $1.superblock.epoch })?.superblock else {
             let reasons = paths.compactMap { unusable[$0].map { "\($0)" } }
             throw StoreRefusal(.notFormatted, "no volume of a store was found: \(reasons.joined(separator: "; "))")
@@ -64,6 +78,7 @@ struct StoreInspection {
                     + "missing: \(missing.joined(separator: ", "))")
         }
 
+        // The metadata are read only now that nobody else can write them.
         var usable: [(location: MirrorLocation, position: MirrorPosition)] = []
         var broken: [String] = []
         for id in highest.mirrorSet {
@@ -92,5 +107,15 @@ struct StoreInspection {
         }
         mirrors = usable.sorted { $0.position > $1.position }
         brokenMirrors = broken
+    }
+
+    /// Locks a volume; nil when another process has it.
+    private static func lock(_ path: String, _ fileSystem: FileSystem) throws(SuperblockError) -> File? {
+        do throws(IOError) {
+            return try fileSystem.lock("\(path)/lock")
+        } catch {
+            if error.code == EWOULDBLOCK { return nil }
+            throw .inputOutput(error)
+        }
     }
 }

@@ -37,6 +37,9 @@ enum ControlSocket {
         return channel
     }
 
+    /// Takes the socket away at the end.
+    static func remove(from data: String) { unlink("\(data)/\(name)") }
+
     /// The status of the gateway that serves the store; nil when none does.
     static func ask(in data: String) -> StoreStatus? {
         guard let directory = try? Directory(data) else { return nil }

@@ -104,6 +104,7 @@ struct Gateway: Service {
 
         log.info("stopping: no new calls, settling files")
         try? await control.close()
+        ControlSocket.remove(from: data)
         await server.shutdown()
         await files.close()
         log.info("stopped; everything is durable")

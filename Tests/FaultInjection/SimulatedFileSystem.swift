@@ -147,6 +147,9 @@ public final class SimulatedFileSystem: FileSystem, @unchecked Sendable {
         }
     }
 
+    /// There is only one process in here, so nobody else ever has the lock.
+    public override func lock(_ path: String) throws(IOError) -> File { try open(path, .createOrOpen) }
+
     public override func createDirectory(_ path: String) throws(IOError) {
         try call(.createDirectory, path, "mkdir") { state throws(IOError) in
             let (directory, name) = try state.parent(path, "mkdir")
