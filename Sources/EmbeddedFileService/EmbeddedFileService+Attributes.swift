@@ -21,7 +21,7 @@ extension EmbeddedFileService {
             try update.check(on: before, by: caller)
             let apply = update.change(of: before, by: caller, now: now)
             guard let size = update.size else {
-                core.change(&inode, &transaction, apply)
+                try core.change(&inode, &transaction, apply)
                 return (AttributeChange(before: before, after: node.attributes), .none)
             }
             let effects = try core.truncate(

@@ -18,7 +18,7 @@ extension EmbeddedFileService {
             if name.isDot {
                 inode = parent
             } else if name.isDotDot {
-                inode = try transaction.existing(parent.parent)
+                inode = try transaction.existing(parent.parent ?? .root)
             } else {
                 inode = try transaction.child(name, of: parent)
             }
@@ -110,7 +110,7 @@ extension EmbeddedFileService {
             guard inode.type != .directory else { throw .isDirectory }
             try parent.checkSticky(inode, by: caller)
             let effects = try core.unlink(inode, named: name, from: &parent, now: now, &transaction)
-            core.record(parent, &transaction)
+            try core.record(parent, &transaction)
             return (AttributeChange(before: before, after: parent.attributes), effects)
         }
         core.carryOut(effects, writeBack)
@@ -133,7 +133,7 @@ extension EmbeddedFileService {
             try parent.checkSticky(inode, by: caller)
             guard inode.entryCount == 0 else { throw .notEmpty }
             _ = try core.unlink(inode, named: name, from: &parent, now: now, &transaction)
-            core.record(parent, &transaction)
+            try core.record(parent, &transaction)
             return AttributeChange(before: before, after: parent.attributes)
         }
     }
@@ -178,7 +178,7 @@ extension EmbeddedFileService {
                 var ancestor = target
                 while ancestor.id != .root {
                     if ancestor.id == moved.id { throw .invalidArgument }
-                    ancestor = try transaction.existing(ancestor.parent)
+                    ancestor = try transaction.existing(ancestor.parent ?? .root)
                 }
                 guard target.linkCount < Limits.maxLinks else { throw .tooManyLinks }
             }
@@ -188,11 +188,11 @@ extension EmbeddedFileService {
                 effects = try core.unlink(replaced, named: newName, from: &target, now: now, &transaction)
                 if isSame { source = target }
             }
-            transaction.mutate(.removeEntry(directory: source.id, name: name))
+            try transaction.put(.removeEntry(directory: source.id, name: name))
             source.entryCount -= 1
             source.touch(now)
             if isSame { target = source }
-            transaction.mutate(
+            try transaction.put(
                 .putEntry(directory: target.id, name: newName, cookie: target.nextCookie, child: moved.id))
             target.nextCookie += 1
             target.entryCount += 1
@@ -204,9 +204,9 @@ extension EmbeddedFileService {
                 source.linkCount -= 1
                 target.linkCount += 1
             }
-            core.change(&moved, &transaction) { $0.touchChangeTime(now) }
-            core.record(source, &transaction)
-            if !isSame { core.record(target, &transaction) }
+            try core.change(&moved, &transaction) { $0.touchChangeTime(now) }
+            try core.record(source, &transaction)
+            if !isSame { try core.record(target, &transaction) }
             return (
                 RenameResult(
                     source: AttributeChange(before: sourceBefore, after: source.attributes),
@@ -237,7 +237,7 @@ extension EmbeddedFileService {
             let dot = UInt8(ascii: ".")
             if cookie < 1, entries.count < maxEntries { try add([dot], cookie: 1, parent) }
             if cookie < 2, entries.count < maxEntries {
-                try add([dot, dot], cookie: 2, try transaction.existing(parent.parent))
+                try add([dot, dot], cookie: 2, try transaction.existing(parent.parent ?? .root))
             }
             // One more than asked for, to see whether the end is reached.
             let room = maxEntries - entries.count

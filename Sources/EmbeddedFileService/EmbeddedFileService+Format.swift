@@ -39,17 +39,15 @@ extension EmbeddedFileService {
                 throw StoreRefusal(.notWritable, "\(volume.lastKnownPath) cannot be formatted: \(error)")
             }
         }
-        var root = Inode(
-            id: .root, generation: FileGeneration(rawValue: random.next()), type: .directory, mode: 0o755, uid: 0,
-            gid: 0, time: now)
-        root.parent = .root
-        root.linkCount = 2
+        let root = Inode(
+            id: .root, generation: FileGeneration(rawValue: random.next()), type: .directory, mode: 0o755, linkCount: 2,
+            uid: 0, gid: 0, accessTime: now, modificationTime: now, changeTime: now, parent: .root)
         do throws(NamespaceError) {
             try Namespace.format(
-                mirrors: mirrors.map {
+                mirrors.map {
                     MirrorLocation(volume: $0.id, directory: Volume.metadataDirectory(of: $0.lastKnownPath))
                 },
-                fileSystem: fileSystem, storeID: superblock.storeID, root: root)
+                fileSystem: fileSystem, storeID: superblock.storeID, epoch: superblock.epoch, root: root)
         } catch {
             throw StoreRefusal(.notWritable, "the metadata cannot be written: \(error)")
         }

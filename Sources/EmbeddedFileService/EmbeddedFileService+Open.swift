@@ -59,20 +59,21 @@ extension EmbeddedFileService {
         let mirrors = try levelMirrors(inspection, volumes, fileSystem)
         guard
             epochs.advance(
-                mirrorSet: mirrors.map(\.volume), firstLogNumber: inspection.mirrors[0].state.logNumber.next)
+                mirrorSet: mirrors.map(\.volume), firstLogNumber: inspection.mirrors[0].position.logNumber.next)
         else {
             let failed = volumes.filter { !$0.isHealthy }.map(\.directory)
             throw StoreRefusal(.notWritable, "a new epoch cannot be written to \(failed.joined(separator: ", "))")
         }
         do throws(NamespaceError) {
             let namespace = try Namespace.open(
-                mirrors: mirrors, fileSystem: fileSystem, log: log,
-                onMirrorFailure: { failed, remaining, lastLogNumber in
+                mirrors, fileSystem: fileSystem, storeID: inspection.superblock.storeID, epoch: epochs.epoch,
+                logger: log,
+                onMirrorFailure: { failed, remaining in
                     log.error(
                         "a copy of the metadata failed and is left out",
                         metadata: ["failed": "\(failed)", "remaining": "\(remaining.count)"])
                     // Before anything is answered that the failed copy lacks, no start may believe it.
-                    return epochs.advance(mirrorSet: remaining, firstLogNumber: lastLogNumber.next)
+                    return epochs.mirrorsFailed(failed, remaining: remaining)
                 })
             return StoreCore(
                 superblock: inspection.superblock, namespace: namespace,
@@ -88,7 +89,8 @@ extension EmbeddedFileService {
         _ inspection: StoreInspection, _ volumes: [Volume], _ fileSystem: FileSystem
     ) throws(StoreRefusal) -> [MirrorLocation] {
         let best = inspection.mirrors[0]
-        var mirrors = inspection.mirrors.filter { $0.state.logNumber == best.state.logNumber }.map(\.location)
+        // Those that are behind are believed too, but brought level when they are opened.
+        var mirrors = inspection.mirrors.map(\.location)
         let wanted = inspection.superblock.defaultPolicy.parityUnits + 1
         for volume in volumes.sorted(by: { $0.index < $1.index }) where mirrors.count < wanted {
             guard !mirrors.contains(where: { $0.volume == volume.id }) else { continue }

@@ -39,8 +39,8 @@ extension EmbeddedFileService {
         let namespace: Namespace
         do throws(NamespaceError) {
             namespace = try Namespace.open(
-                mirrors: [inspection.mirrors[0].location], fileSystem: fileSystem, log: log,
-                onMirrorFailure: { _, _, _ in false })
+                [inspection.mirrors[0].location], fileSystem: fileSystem, storeID: inspection.superblock.storeID,
+                epoch: inspection.mirrors[0].position.epoch, logger: log, onMirrorFailure: { _, _ in false })
         } catch {
             throw StoreRefusal(.damaged, "the metadata cannot be opened: \(error)")
         }
@@ -93,9 +93,9 @@ extension StoreCore {
         var degraded: UInt64 = 0
         var unreadable: UInt64 = 0
         let known = damage.snapshot
-        var totals = NamespaceCounts()
+        var totals: NamespaceCounts?
         do throws(FileError) {
-            totals = try await transact { transaction throws(FileError) in try transaction.totals() }
+            totals = try await transact { transaction throws(FileError) in transaction.counts }
             try await forEachGroup { group in
                 groupCount += 1
                 let bad = badBlocks(of: group, known: known.bad[group.id] ?? [])
@@ -121,7 +121,7 @@ extension StoreCore {
         return StoreStatus(
             isServed: isServed, storeID: "\(storeID)", epoch: epochs.epoch.rawValue, policy: "\(policy)",
             health: unreadable > 0 ? .red : reasons.isEmpty ? .green : .yellow, reasons: reasons, volumes: shown,
-            files: totals.files, directories: totals.directories, bytes: totals.bytes, blockGroups: groupCount,
+            files: totals?.files ?? 0, directories: totals?.directories ?? 0, bytes: totals?.usedBytes ?? 0, blockGroups: groupCount,
             degradedBlockGroups: degraded, unreadableBlockGroups: unreadable, counters: counters)
     }
 

@@ -41,6 +41,7 @@ public final class EmbeddedFileService: FileService {
     public func tick() async {
         writeBack.tick()
         await core.checkVolumes()
+        await core.restoreMirrors()
     }
 
     /// Makes everything durable and lets go of the volumes. No call may be under way or follow.

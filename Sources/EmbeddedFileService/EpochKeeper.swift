@@ -18,6 +18,7 @@ final class EpochKeeper: Sendable {
     /// N − m.
     private let quorum: Int
     private let current: Mutex<Superblock>
+    private let lost = Mutex<Set<VolumeID>>([])
 
     /// - Parameters:
     ///   - superblock: of the highest epoch.
@@ -36,11 +37,11 @@ final class EpochKeeper: Sendable {
     /// Begins a new epoch with these mirrors. Blocks on the disks.
     ///
     /// Returns false, and the store must not go on, when a mirror or too many others could not be written.
-    func advance(mirrorSet: [VolumeID], firstLogNumber: LogNumber) -> Bool {
+    func advance(mirrorSet: [VolumeID], firstLogNumber: LogNumber? = nil) -> Bool {
         var next = current.withLock { $0 }
         next.epoch = next.epoch.next
         next.mirrorSet = mirrorSet
-        next.firstLogNumber = firstLogNumber
+        if let firstLogNumber { next.firstLogNumber = firstLogNumber }
         for index in next.registeredVolumes.indices {
             let id = next.registeredVolumes[index].id
             if let volume = volumes.first(where: { $0.id == id }) {
@@ -61,6 +62,23 @@ final class EpochKeeper: Sendable {
         current.withLock { $0 = next }
         return true
     }
+}
+
+extension EpochKeeper {
+    /// Mirrors were given up; a new epoch begins without them.
+    func mirrorsFailed(_ failed: [VolumeID], remaining: [VolumeID]) -> Bool {
+        lost.withLock { $0.formUnion(failed) }
+        return advance(mirrorSet: remaining)
+    }
+
+    /// A mirror was added; a new epoch begins with it, unless it has failed again already.
+    func mirrorAdded(_ volume: VolumeID) -> Bool {
+        if lost.withLock({ $0.contains(volume) }) { return true }
+        return advance(mirrorSet: mirrorSet + [volume])
+    }
+
+    /// Volumes whose mirror failed since the start: they get no other one.
+    var lostMirrors: Set<VolumeID> { lost.withLock { $0 } }
 }
 
 extension Superblock {

@@ -262,7 +262,7 @@ struct GroupSink: WriteBackSink {
             let used = inode.usedBytes
             file.updateAttributes { $0.usedBytes = used }
             inode.adopt(file.attributes)
-            transaction.mutate(.putInode(inode))
+            try transaction.put(.putInode(inode))
             return dead
         }
         for output in outputs { output.isRecorded = true }

@@ -39,8 +39,8 @@ extension StoreCore {
     }
 
     /// Puts a row as it is, for everything but regular files.
-    func record(_ inode: Inode, _ transaction: inout Transaction) {
-        transaction.mutate(.putInode(inode))
+    func record(_ inode: Inode, _ transaction: inout Transaction) throws(FileError) {
+        try transaction.put(.putInode(inode))
         nodes[inode.id]?.update(from: inode)
     }
 
@@ -48,16 +48,16 @@ extension StoreCore {
     /// times and mode may be ahead of the row.
     func change(
         _ inode: inout Inode, _ transaction: inout Transaction, _ change: (inout FileAttributes) -> Void
-    ) {
+    ) throws(FileError) {
         if let node = nodes[inode.id], let context = node.context {
             context.updateAttributes(change)
             inode.adopt(context.attributes)
-            transaction.mutate(.putInode(inode))
+            try transaction.put(.putInode(inode))
         } else {
             var attributes = inode.attributes
             change(&attributes)
             inode.adopt(attributes)
-            record(inode, &transaction)
+            try record(inode, &transaction)
         }
     }
 
@@ -76,8 +76,9 @@ extension StoreCore {
         if type == .regular, mode & 0o2000 != 0, !caller.isSuperuser, !caller.isMember(of: gid) { mode &= ~0o2000 }
         var random = SystemRandomNumberGenerator()
         var inode = Inode(
-            id: try transaction.reservedFileID(), generation: FileGeneration(rawValue: random.next()), type: type,
-            mode: mode, uid: update.uid ?? caller.uid, gid: gid, time: now)
+            id: transaction.newFileID(), generation: FileGeneration(rawValue: random.next()), type: type,
+            mode: mode, linkCount: 1, uid: update.uid ?? caller.uid, gid: gid, accessTime: now, modificationTime: now,
+            changeTime: now)
         if case .to(let time) = update.accessTime { inode.accessTime = time }
         if case .to(let time) = update.modificationTime { inode.modificationTime = time }
         return inode
@@ -94,13 +95,13 @@ extension StoreCore {
             guard directory.linkCount < Limits.maxLinks else { throw .tooManyLinks }
             directory.linkCount += 1
         }
-        transaction.mutate(.putInode(inode))
-        transaction.mutate(
+        try transaction.put(.putInode(inode))
+        try transaction.put(
             .putEntry(directory: directory.id, name: name, cookie: directory.nextCookie, child: inode.id))
         directory.nextCookie += 1
         directory.entryCount += 1
         directory.touch(now)
-        record(directory, &transaction)
+        try record(directory, &transaction)
         return CreatedEntry(
             entry: FileEntry(file: inode.reference, attributes: inode.attributes),
             directory: AttributeChange(before: before, after: directory.attributes))
@@ -125,19 +126,19 @@ extension StoreCore {
             edit.removed = extents
             effects.deadGroups = try record(edit, of: inode.id, &transaction)
         }
-        transaction.mutate(.removeEntry(directory: directory.id, name: name))
+        try transaction.put(.removeEntry(directory: directory.id, name: name))
         directory.entryCount -= 1
         if inode.type == .directory { directory.linkCount -= 1 }
         directory.touch(now)
         if isLast {
-            transaction.mutate(.removeInode(inode.id))
+            try transaction.put(.removeInode(inode.id))
             if let node = nodes[inode.id] {
                 effects.freedBytes = node.context?.remove() ?? 0
                 effects.removed = node
                 nodes.remove(inode.id)
             }
         } else {
-            change(&inode, &transaction) { attributes in
+            try change(&inode, &transaction) { attributes in
                 attributes.linkCount -= 1
                 attributes.touchChangeTime(now)
             }
@@ -171,7 +172,7 @@ extension StoreCore {
         inode.size = size
         inode.usedBytes = used
         inode.writeSequence = truncated.sequence
-        transaction.mutate(.putInode(inode))
+        try transaction.put(.putInode(inode))
         return effects
     }
 
@@ -188,20 +189,20 @@ extension StoreCore {
         for id in changes.keys where !given.contains(id) { rows.append(try transaction.existingGroup(id)) }
 
         for extent in edit.removed {
-            transaction.mutate(.removeExtent(file: file, offset: extent.range.lowerBound))
+            try transaction.put(.removeExtent(file: file, offset: extent.range.lowerBound))
         }
-        for extent in edit.added.values { transaction.mutate(.putExtent(file: file, extent)) }
+        for extent in edit.added.values { try transaction.put(.putExtent(file: file, extent)) }
         var dead: [BlockGroup] = []
         for var row in rows {
             row.liveBytes = UInt64(Int64(row.liveBytes) + (changes[row.id] ?? 0))
             // A group that a stream still appends to is kept, however empty; it is looked at again when the
             // stream ends.
             if row.liveBytes == 0, !groups.isOpen(row.id) {
-                transaction.mutate(.removeGroup(row.id))
+                try transaction.put(.removeGroup(row.id))
                 groups.retire(row)
                 dead.append(row)
             } else {
-                transaction.mutate(.putGroup(row))
+                try transaction.put(.putGroup(row))
                 groups.update(row)
             }
         }

@@ -53,14 +53,7 @@ final class StoreCore: Sendable {
     func transact<Value: Sendable>(
         _ body: @escaping @Sendable (inout Transaction) throws(FileError) -> Value
     ) async throws(FileError) -> Value {
-        do {
-            return try await namespace.perform(body)
-        } catch let error as FileError {
-            throw error
-        } catch {
-            log.error("the namespace failed: \(error)")
-            throw .inputOutput
-        }
+        try await namespace.perform(body)
     }
 
     /// A block group's id, never to be given out again. Its blocks may be written before any record names it,
@@ -149,6 +142,30 @@ final class StoreCore: Sendable {
 
     func checkVolumes() async {
         await volumes.check(now: clock.elapsed())
+    }
+
+    /// Makes another copy of the metadata where one was lost.
+    func restoreMirrors() async {
+        guard epochs.mirrorSet.count < policy.parityUnits + 1 else { return }
+        let candidate = volumes.present.first {
+            $0.isHealthy && !epochs.mirrorSet.contains($0.id) && !epochs.lostMirrors.contains($0.id)
+        }
+        guard let candidate else { return }
+        do throws(NamespaceError) {
+            try await namespace.addMirror(
+                MirrorLocation(volume: candidate.id, directory: candidate.metadataDirectory))
+        } catch {
+            log.error("the metadata could not be copied: \(error)", metadata: ["volume": "\(candidate.directory)"])
+            candidate.fail(.inputOutput(IOError(code: 5, operation: "copy metadata", path: candidate.metadataDirectory)))
+            return
+        }
+        // On the namespace thread, in turn with the loss of mirrors.
+        let isRecorded = try? await transact { [epochs] _ throws(FileError) in epochs.mirrorAdded(candidate.id) }
+        if isRecorded == true {
+            log.notice("the metadata have another copy", metadata: ["volume": "\(candidate.directory)"])
+        } else {
+            log.error("a new epoch could not be written", metadata: ["volume": "\(candidate.directory)"])
+        }
     }
 
     func close() async {

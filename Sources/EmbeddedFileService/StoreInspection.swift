@@ -14,8 +14,8 @@ struct StoreInspection {
     let superblock: Superblock
     /// Volumes that the store counts on and that are not there, each with why.
     let missing: [String]
-    /// Mirrors that count and are whole, the one with the highest log number first.
-    let mirrors: [(location: MirrorLocation, state: MirrorState)]
+    /// Mirrors that count and are whole, the one that is farthest first.
+    let mirrors: [(location: MirrorLocation, position: MirrorPosition)]
     /// Why a mirror of the epoch is not among `mirrors`.
     let brokenMirrors: [String]
 
@@ -64,7 +64,7 @@ struct StoreInspection {
                     + "missing: \(missing.joined(separator: ", "))")
         }
 
-        var usable: [(location: MirrorLocation, state: MirrorState)] = []
+        var usable: [(location: MirrorLocation, position: MirrorPosition)] = []
         var broken: [String] = []
         for id in highest.mirrorSet {
             guard let (path, superblock) = found.first(where: { $0.superblock.volumeID == id }) else { continue }
@@ -73,11 +73,12 @@ struct StoreInspection {
                 continue
             }
             let location = MirrorLocation(volume: id, directory: Volume.metadataDirectory(of: path))
-            let state = Namespace.inspect(location, fileSystem: fileSystem)
-            if state.isVerified, state.storeID == highest.storeID {
-                usable.append((location, state))
-            } else {
-                broken.append("\(path) has damaged metadata: \(state.damage ?? "of another store")")
+            switch Namespace.inspect(location, fileSystem: fileSystem) {
+            case .verified(let position) where position.storeID == highest.storeID:
+                usable.append((location, position))
+            case .verified: broken.append("\(path) has the metadata of another store")
+            case .missing: broken.append("\(path) has no metadata")
+            case .damaged(let reason, _): broken.append("\(path) has damaged metadata: \(reason)")
             }
         }
         guard !usable.isEmpty else {
@@ -89,7 +90,7 @@ struct StoreInspection {
                     + (missing.isEmpty ? "" : "; missing: \(missing.joined(separator: ", "))")
                     + (broken.isEmpty ? "" : "; \(broken.joined(separator: "; "))"))
         }
-        mirrors = usable.sorted { $0.state.logNumber > $1.state.logNumber }
+        mirrors = usable.sorted { $0.position > $1.position }
         brokenMirrors = broken
     }
 }

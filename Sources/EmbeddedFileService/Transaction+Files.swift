@@ -1,8 +1,13 @@
 // What bodies on the namespace thread ask for, in the terms and the errors of files.
 
-internal import FileService
+public import FileService
 internal import Model
-internal import Namespace
+public import Namespace
+
+extension FileError: NamespaceFailure {
+    /// The namespace could not be read or written.
+    public init(_ error: NamespaceError) { self = .inputOutput }
+}
 
 extension Transaction {
     /// The inode that a file handle names.
@@ -24,8 +29,8 @@ extension Transaction {
 
     mutating func childIfAny(_ name: FileName, of directory: Inode) throws(FileError) -> Inode? {
         do throws(NamespaceError) {
-            guard let entry = try entry(directory: directory.id, name: name) else { return nil }
-            guard let inode = try inode(entry.child) else { throw NamespaceError.damaged("an entry without its inode") }
+            guard let entry = try entry(directory.id, name) else { return nil }
+            guard let inode = try inode(entry.child) else { throw .damaged("an entry without its inode") }
             return inode
         } catch {
             throw FileError(error)
@@ -43,7 +48,7 @@ extension Transaction {
 
     mutating func allExtents(of file: FileID) throws(FileError) -> [Extent] {
         do throws(NamespaceError) {
-            return try extents(file: file, overlapping: nil)
+            return try extents(file)
         } catch {
             throw FileError(error)
         }
@@ -62,7 +67,7 @@ extension Transaction {
         of directory: FileID, after cookie: UInt64, limit: Int
     ) throws(FileError) -> [NamespaceEntry] {
         do throws(NamespaceError) {
-            return try entries(directory: directory, after: cookie, limit: limit)
+            return try entries(directory, after: cookie, limit: limit)
         } catch {
             throw FileError(error)
         }
@@ -72,22 +77,11 @@ extension Transaction {
         do throws(NamespaceError) { return try groups(after: id, limit: limit) } catch { throw FileError(error) }
     }
 
-    mutating func totals() throws(FileError) -> NamespaceCounts {
-        do throws(NamespaceError) { return try counts() } catch { throw FileError(error) }
-    }
-
     mutating func reservedGroupID() throws(FileError) -> BlockGroupID {
         do throws(NamespaceError) { return try newGroupID() } catch { throw FileError(error) }
     }
 
-    mutating func reservedFileID() throws(FileError) -> FileID {
-        do throws(NamespaceError) { return try newFileID() } catch { throw FileError(error) }
-    }
-}
-
-extension FileError {
-    /// The namespace could not be read or written.
-    init(_ error: NamespaceError) {
-        self = .inputOutput
+    mutating func put(_ mutation: Mutation) throws(FileError) {
+        do throws(NamespaceError) { try mutate(mutation) } catch { throw FileError(error) }
     }
 }

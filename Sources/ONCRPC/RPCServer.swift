@@ -75,10 +75,12 @@ public final class RPCServer<Dispatcher: RPCDispatcher>: Sendable {
 
     /// Stops accepting and reading, lets calls in flight end and their replies be written within
     /// `RPCBounds.shutdownGrace`, and closes. Calls that were received but not started are dropped. After the
-    /// grace, calls may still be running, without anyone to answer. Once only.
+    /// grace, calls may still be running, without anyone to answer. Not twice at once.
     public func shutdown() async {
         do {
             try await channel.close()
+        } catch ChannelError.alreadyClosed {
+            // A second shutdown, or a socket that failed: there is nothing to close.
         } catch {
             logger.warning("closing the listening socket failed", metadata: ["error": "\(error)"])
         }

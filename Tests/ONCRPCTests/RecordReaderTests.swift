@@ -14,7 +14,7 @@ struct RecordReaderTests {
         let seed = UInt64.random(in: 0 ... .max)
         print("seed \(seed)")
         var generator = SeededGenerator(seed: seed)
-        for _ in 0..<200 {
+        for _ in 0..<60 {
             let records = (0..<Int.random(in: 1...6, using: &generator)).map { _ in
                 generator.bytes([0, 1, 3, 4, 100, 5000, 70_000, 140_000].randomElement(using: &generator)!)
             }
@@ -113,7 +113,8 @@ struct RecordReaderTests {
     @Test("a small record is copied out and doesn't pin the receive buffer")
     func smallRecordIsCopied() throws {
         var read = ByteBufferAllocator().buffer(capacity: 256 << 10)
-        read.writeBytes(fragment(callMessage(xid: 1, procedure: 7, arguments: opaque([UInt8](repeating: 1, count: 5000)))))
+        let arguments = opaque([UInt8](repeating: 1, count: 5000))
+        read.writeBytes(fragment(callMessage(xid: 1, procedure: 7, arguments: arguments)))
         let received = try record(of: [read])
         #expect(received.segments.count == 1)
         #expect(address(received.segments[0]) != address(read) + 4)

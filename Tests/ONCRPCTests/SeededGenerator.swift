@@ -13,6 +13,9 @@ struct SeededGenerator: RandomNumberGenerator {
     }
 
     mutating func bytes(_ count: Int) -> [UInt8] {
-        (0..<count).map { _ in UInt8.random(in: 0 ... .max, using: &self) }
+        [UInt8](unsafeUninitializedCapacity: count) { buffer, initializedCount in
+            for index in 0..<count { buffer[index] = UInt8(truncatingIfNeeded: next() >> 32) }
+            initializedCount = count
+        }
     }
 }

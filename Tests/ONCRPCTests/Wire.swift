@@ -22,9 +22,9 @@ let noAuthenticator = words(0, 0)
 func systemAuthenticator(
     stamp: UInt32 = 0, machine: [UInt8] = Array("client".utf8), uid: UInt32, gid: UInt32, groups: [UInt32]
 ) -> [UInt8] {
-    words(1)
-        + opaque(
-            words(stamp) + opaque(machine) + words(uid, gid) + words(UInt32(groups.count)) + groups.flatMap { words($0) })
+    let parameters =
+        words(stamp) + opaque(machine) + words(uid, gid) + words(UInt32(groups.count)) + groups.flatMap { words($0) }
+    return words(1) + opaque(parameters)
 }
 
 /// A call message (RFC 5531 §9) without a mark.

@@ -1,0 +1,200 @@
+// The namespace: inodes, entries, extents and block groups, in SQLite on several mirrors.
+//
+// Bodies run on the namespace thread, one after another, each on what the ones before it left. Those that
+// queued up while a commit was going on share the next transaction: one sync for each mirror, however many
+// they are. Who changed something is answered when the change is durable on every mirror.
+//
+// Lock order: `queue` is the only lock, taken alone, and never held while a body runs.
+
+public import Model
+internal import Platform
+internal import Synchronization
+
+/// An open namespace. Thread-safe. `close` must be called before the last reference goes.
+public final class Namespace: Sendable {
+    /// The most bodies that share a transaction: bounds how long the first of them waits for the last.
+    static let maxBatch = 1024
+
+    /// A body with its caller.
+    fileprivate struct Request: Sendable {
+        let run: @Sendable (inout Transaction) -> Outcome
+        /// Answers without running the body.
+        let refuse: @Sendable (NamespaceError) -> Void
+    }
+
+    fileprivate enum Outcome {
+        /// The body returned; to be called when that is true: with an error, if it doesn't become durable.
+        case returned(@Sendable (NamespaceError?) -> Void)
+        /// The body threw.
+        case threw(@Sendable () -> Void)
+    }
+
+    private struct Queue {
+        var requests: [Request] = []
+        /// Whether the thread has been told to look.
+        var isScheduled = false
+        var isClosed = false
+    }
+
+    /// Lets the state, which only the namespace thread uses, be held by a Sendable class.
+    private struct Confined: @unchecked Sendable { let state: MetadataState }
+
+    private let queue = Mutex(Queue())
+    private let thread = WorkThread(name: "namespace")
+    private let confined: Confined
+    private let fileSystem: FileSystem
+
+    init(_ state: MetadataState, _ fileSystem: FileSystem) {
+        confined = Confined(state: state)
+        self.fileSystem = fileSystem
+    }
+
+    /// Runs `body` on the namespace thread, in the order of the calls. It reads through the transaction and
+    /// changes through `Transaction.mutate`; all its changes become one record.
+    ///
+    /// * If it changed something, this returns when that is durable on every mirror. If it didn't, at once
+    ///   after it ran; what it saw of earlier bodies may still be on its way to the disks.
+    /// * If it throws, its changes are dropped and the error is passed on.
+    /// * If the changes can't be made durable, this throws the `NamespaceError` as a `Failure`. It is then
+    ///   not known whether they are.
+    /// * Since bodies run one at a time and in the order of their records, a body may also change state of
+    ///   the caller that must follow that order, under the caller's own short locks. It must not wait for
+    ///   anything else. Note that this happens before the record is durable.
+    ///
+    /// Does not suspend before the place of the body in the order is fixed.
+    public nonisolated(nonsending) func perform<Value: Sendable, Failure: NamespaceFailure>(
+        _ body: @escaping @Sendable (inout Transaction) throws(Failure) -> Value
+    ) async throws(Failure) -> Value {
+        let result: Result<Value, Failure> = await withUnsafeContinuation { continuation in
+            submit(
+                Request(
+                    run: { transaction in
+                        do throws(Failure) {
+                            let value = try body(&transaction)
+                            return .returned { error in
+                                continuation.resume(returning: error.map { .failure(Failure($0)) } ?? .success(value))
+                            }
+                        } catch {
+                            return .threw { continuation.resume(returning: .failure(error)) }
+                        }
+                    },
+                    refuse: { continuation.resume(returning: .failure(Failure($0))) }))
+        }
+        return try result.get()
+    }
+
+    /// Copies the state to a new mirror, in place of whatever is there, and makes it one of the mirrors. Bodies
+    /// wait meanwhile. When this returns, everything that was answered is on it; that it counts as a mirror
+    /// at the next start is for the caller to say, in the superblocks.
+    public func addMirror(_ location: MirrorLocation) async throws(NamespaceError) {
+        let isClosed = queue.withLock { $0.isClosed }
+        guard !isClosed else { throw .closed }
+        try await thread.run { [self] () throws(NamespaceError) in
+            let mirrors = confined.state.mirrors
+            precondition(!mirrors.volumes.contains(location.volume), "a volume has one mirror")
+            let source = try mirrors.committedPrimary()
+            do throws(MirrorError) {
+                try Mirror.build(at: location, fileSystem, copying: source.connection)
+                let mirror = try Mirror(location, fileSystem)
+                mirrors.add(mirror)
+            } catch {
+                throw .inputOutput("\(location.path): \(error)")
+            }
+        }
+    }
+
+    /// The volumes whose mirrors are in use.
+    public func mirrorVolumes() async throws(NamespaceError) -> [VolumeID] {
+        let isClosed = queue.withLock { $0.isClosed }
+        guard !isClosed else { throw .closed }
+        return await thread.run { [self] in confined.state.mirrors.volumes }
+    }
+
+    /// Finishes what was submitted, and closes the mirrors. Later calls throw `closed`.
+    public func close() async {
+        let wasClosed = queue.withLock { queue in
+            defer { queue.isClosed = true }
+            return queue.isClosed
+        }
+        guard !wasClosed else { return }
+        await thread.run { [self] in
+            while runBatch() {}
+            confined.state.mirrors.close()
+        }
+        thread.stop()
+    }
+
+    // MARK: The thread
+
+    private func submit(_ request: Request) {
+        let (isClosed, mustSchedule) = queue.withLock { queue in
+            guard !queue.isClosed else { return (true, false) }
+            queue.requests.append(request)
+            defer { queue.isScheduled = true }
+            return (false, !queue.isScheduled)
+        }
+        if isClosed { request.refuse(.closed) }
+        if mustSchedule { schedule() }
+    }
+
+    /// One batch for each piece of work, so that `addMirror` and `close` get their turn in between.
+    private func schedule() {
+        thread.submit { [self] in
+            if runBatch() { schedule() }
+        }
+    }
+
+    /// Runs the bodies that wait and makes their changes durable. Returns whether more wait by now; if not,
+    /// the next one schedules again.
+    private func runBatch() -> Bool {
+        let requests = queue.withLock { queue in
+            let batch = Array(queue.requests.prefix(Self.maxBatch))
+            queue.requests.removeFirst(batch.count)
+            return batch
+        }
+        if !requests.isEmpty { run(requests) }
+        return queue.withLock { queue in
+            queue.isScheduled = !queue.requests.isEmpty
+            return queue.isScheduled
+        }
+    }
+
+    private func run(_ requests: [Request]) {
+        let state = confined.state
+        var waiting: [@Sendable (NamespaceError?) -> Void] = []
+        do throws(NamespaceError) {
+            try state.reserveGroupIDs()
+        } catch {
+            for request in requests { request.refuse(error) }
+            return
+        }
+        for request in requests {
+            if let failure = state.mirrors.failure {
+                request.refuse(failure)
+                continue
+            }
+            var transaction = Transaction(state: state)
+            switch request.run(&transaction) {
+            case .returned(let answer):
+                do throws(NamespaceError) {
+                    if try state.keepBody() { waiting.append(answer) } else { answer(nil) }
+                } catch {
+                    answer(error)
+                }
+            case .threw(let answer):
+                // If taking its changes back fails, so does the namespace, and that is told to all others.
+                try? state.dropBody()
+                answer()
+            }
+        }
+        var outcome: NamespaceError?
+        do throws(NamespaceError) {
+            try state.commit()
+        } catch {
+            outcome = error
+        }
+        for answer in waiting { answer(outcome) }
+        // A failure is kept by the mirror set, for the next batch.
+        try? state.mirrors.checkpointIfDue()
+    }
+}
