@@ -264,7 +264,7 @@ def run_round(arguments, number):
             look_for(promises, disks, log, verifier)
     except Lost:
         with open(log, errors="replace") as file:
-            print("--- the end of the gateway's log:", *file.readlines()[-8:], sep="\n", end="")
+            print(f"--- the end of the gateway's log:\n{''.join(file.readlines()[-8:])}", end="")
         raise
     finally:
         for server in list(gateway.Gateway.running):

@@ -70,7 +70,8 @@ class Store:
 
     def save(self, name):
         """Copies the stopped store aside, to be brought back any number of times."""
-        shutil.copytree(self.data, os.path.join(self.directory, name))
+        shutil.copytree(
+            self.data, os.path.join(self.directory, name), ignore=shutil.ignore_patterns("*.sock"))
 
     def bring_back(self, name):
         shutil.rmtree(self.data, ignore_errors=True)
