@@ -89,6 +89,7 @@ public final class EmbeddedFileService: FileService {
         guard offset <= Limits.maxFileBytes, UInt64(payload.count) <= Limits.maxFileBytes - offset else {
             throw .fileTooBig
         }
+        guard core.volumes.canTakeWrites(core.policy) else { throw .readOnly }
         // Sampled before the bytes go in: if they are lost later, the verifier of a COMMIT differs.
         let verifier = core.verifier.current
         do throws(WriteBackError) {

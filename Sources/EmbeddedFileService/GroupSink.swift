@@ -184,7 +184,8 @@ struct GroupSink: WriteBackSink {
         let stream: StripedOutputStream<Volume>
         do throws(StripingError) {
             stream = try StripedOutputStream(
-                group: id, generationStamp: row.generationStamp, coder: coder, targets: targets, pool: pool)
+                group: id, generationStamp: row.generationStamp, coder: coder, targets: targets,
+                minimumTargets: VolumeSet.minimumTargets(core.policy), pool: pool)
         } catch {
             guard case .tooFewTargets(let present, let needed) = error else {
                 preconditionFailure("a stream can only begin or lack targets")

@@ -49,6 +49,14 @@ final class VolumeSet: Sendable {
         return (0..<policy.totalUnits).map { $0 < candidates.count ? candidates[$0] : nil }
     }
 
+    /// With fewer targets than this a group is not begun: with only k, no byte would survive the next loss.
+    static func minimumTargets(_ policy: ErasureCodingPolicy) -> Int { policy.dataUnits + 1 }
+
+    /// Whether enough volumes are healthy. Refusing a WRITE at once beats taking it and failing its COMMIT.
+    func canTakeWrites(_ policy: ErasureCodingPolicy) -> Bool {
+        present.count { $0.isHealthy } >= Self.minimumTargets(policy)
+    }
+
     /// The room on each healthy volume.
     func spaces() async -> [FileSystem.Space] {
         var spaces: [FileSystem.Space] = []

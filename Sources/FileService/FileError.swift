@@ -21,8 +21,10 @@ public enum FileError: Error, Hashable, Sendable, CaseIterable {
     case invalidArgument
     /// Beyond `Limits.maxFileBytes` (EFBIG).
     case fileTooBig
-    /// No room, or too few volumes to write to (ENOSPC).
+    /// No room (ENOSPC).
     case noSpace
+    /// Too few volumes can be written to for bytes to be safe; they can be read (EROFS).
+    case readOnly
     /// The name is longer than `Limits.maxNameBytes` (ENAMETOOLONG).
     case nameTooLong
     /// rmdir or rename over a directory with entries (ENOTEMPTY).

@@ -135,7 +135,7 @@ struct FailureTests {
     func statuses() {
         let expected: [FileError: UInt32] = [
             .notOwner: 1, .notFound: 2, .inputOutput: 5, .accessDenied: 13, .alreadyExists: 17, .notDirectory: 20,
-            .isDirectory: 21, .invalidArgument: 22, .fileTooBig: 27, .noSpace: 28, .tooManyLinks: 31,
+            .isDirectory: 21, .invalidArgument: 22, .fileTooBig: 27, .noSpace: 28, .readOnly: 30, .tooManyLinks: 31,
             .nameTooLong: 63, .notEmpty: 66, .stale: 70, .notSynchronized: 10002, .notSupported: 10004, .busy: 10008,
         ]
         #expect(expected.count == FileError.allCases.count)

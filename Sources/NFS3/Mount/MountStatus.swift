@@ -27,7 +27,7 @@ public enum MountStatus: UInt32, Error, Hashable, Sendable, CaseIterable {
             case .invalidArgument: .invalidArgument
             case .nameTooLong: .nameTooLong
             case .notSupported: .notSupported
-            case .alreadyExists, .isDirectory, .fileTooBig, .noSpace, .notEmpty, .notSynchronized, .tooManyLinks,
+            case .alreadyExists, .isDirectory, .fileTooBig, .noSpace, .readOnly, .notEmpty, .notSynchronized, .tooManyLinks,
                 .busy:
                 .serverFault
             }

@@ -50,6 +50,7 @@ public enum NFSStatus: UInt32, Error, Hashable, Sendable, CaseIterable {
             case .invalidArgument: .invalidArgument
             case .fileTooBig: .fileTooBig
             case .noSpace: .noSpace
+            case .readOnly: .readOnly
             case .nameTooLong: .nameTooLong
             case .notEmpty: .notEmpty
             case .stale: .stale
