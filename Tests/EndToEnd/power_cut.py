@@ -134,7 +134,9 @@ class Promises:
         model = Model(self.client, self.new_name(), self.random.getrandbits(64), self.directory(directory))
         self.files[directory, model.name] = model
         if stable is not None:
-            self.attributes[directory, model.name] = model.write(pieces, stable)[-1].attributes
+            replies = model.write(pieces, stable)
+            self.attributes[directory, model.name] = max(
+                (reply.attributes for reply in replies), key=lambda attributes: attributes.changed)
         elif pieces:
             replies = model.write(pieces)
             # The attributes first: after COMMIT's reply comes the cut, and nothing before it.

@@ -267,7 +267,8 @@ def handles(directory):
             for bit in (0x01, 0x80):
                 forged = bytearray(kept)
                 forged[position] ^= bit
-                with fails(Status.BADHANDLE, what=f"a handle with bit {bit:#x} of byte {position} changed"):
+                # STALE: where the handle names its store, a changed one is another store's.
+                with fails(Status.BADHANDLE, Status.STALE, what=f"a handle with bit {bit:#x} of byte {position} changed"):
                     client.getattr(bytes(forged))
         for forged in (b"", kept[:-1], kept + b"\0", bytes(len(kept)), bytes(64)):
             with fails(Status.BADHANDLE, what=f"the handle {forged.hex()}"):
@@ -435,6 +436,25 @@ def read_your_writes(gateway, client):
     with gateway.client() as other:
         equal(other.read_file(handle),
               b"a" * 100_000 + b"b" * 50_000 + b"a" * 150_000 + bytes(100_000) + b"c" * 10, "the bytes")
+
+
+@test("WRITEs that one connection sends without waiting are applied in the order sent, new file or old")
+def arrival_order(directory):
+    store = Store(directory, 3, 2, cell_kib=64)
+    last = b"last" * 10_000
+
+    def overwrite(client, handle):
+        pieces = [(0, b"%04d" % number * 10_000) for number in range(11)]
+        client.write_pieces(handle, [*pieces, (0, last)])
+        equal(client.read(handle, 0, len(last)).data, last, "what a READ gives after twelve overwrites")
+
+    with store.serve() as gateway, gateway.client() as client:
+        for number in range(100):
+            overwrite(client, client.create(client.root, b"file %d" % number, mode=0o644).handle)
+        equal(gateway.stop(), 0, "the exit code of SIGTERM")
+    with store.serve() as gateway, gateway.client() as client:
+        for number in range(100):
+            overwrite(client, client.lookup(client.root, b"file %d" % number).handle)
 
 
 @test("COMMIT covers the pieces between gaps, and an untouched file")
