@@ -102,6 +102,8 @@ extension StoreCore {
         directory.entryCount += 1
         directory.touch(now)
         try record(directory, &transaction)
+        // Who creates a file writes to it next: its node is there then, and the first WRITE need not wait.
+        if inode.type == .regular { nodes.insert(FileNode(inode, extents: [])) }
         return CreatedEntry(
             entry: FileEntry(file: inode.reference, attributes: inode.attributes),
             directory: AttributeChange(before: before, after: directory.attributes))

@@ -3,9 +3,10 @@
 // HDFS one will follow.
 //
 // All methods may be called from any thread at once. They are `async` since most must wait for disks;
-// none blocks its thread. Each runs without suspension up to the point where its place in the file's
-// order is fixed: a WRITE that was called before a COMMIT is covered by that COMMIT, if the caller starts
-// the two calls one after the other.
+// none blocks its thread. Of a file that is in memory, each runs without suspension up to the point where its
+// place in the file's order is fixed: a WRITE that was called before another WRITE or a COMMIT has its place
+// before it, if the caller starts the two calls one after the other. The first calls of a file that is not in
+// memory may overtake each other while it is loaded, as calls that are under way together may.
 
 public import Model
 public import Platform

@@ -27,8 +27,8 @@ public enum MountStatus: UInt32, Error, Hashable, Sendable, CaseIterable {
             case .invalidArgument: .invalidArgument
             case .nameTooLong: .nameTooLong
             case .notSupported: .notSupported
-            case .alreadyExists, .isDirectory, .fileTooBig, .noSpace, .readOnly, .notEmpty, .notSynchronized, .tooManyLinks,
-                .busy:
+            case .alreadyExists, .isDirectory, .fileTooBig, .noSpace, .readOnly, .notEmpty, .notSynchronized,
+                .tooManyLinks, .busy:
                 .serverFault
             }
     }
