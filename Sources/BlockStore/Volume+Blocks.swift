@@ -26,7 +26,7 @@ extension Volume {
     /// needn't hold all. A block with several checksum files is listed once for each.
     public func listBlocks(inSubdirectory number: Int) async throws(IOError) -> [StoredBlock] {
         precondition(number >= 0 && number < BlockFiles.subdirectoryCount)
-        return try await readThread.run { [self] () throws(IOError) in
+        return try await run(on: readThread, ifClosed: closedError) { [self] () throws(IOError) in
             let directory = BlockFiles.subdirectory(self.directory, number: number)
             var lengths: [BlockID: UInt64] = [:]
             var stamps: [BlockID: [GenerationStamp]] = [:]
@@ -52,7 +52,9 @@ extension Volume {
     /// Removes the files of a block, also when only some of them are there. Not synced: after a power cut
     /// they may be back, and are then blocks that nobody knows.
     public func delete(_ block: BlockID, generationStamp: GenerationStamp) async throws(IOError) {
-        try await writeThread.run { [self] () throws(IOError) in try removeFiles(block, generationStamp) }
+        try await run(on: writeThread, ifClosed: closedError) { [self] () throws(IOError) in
+            try removeFiles(block, generationStamp)
+        }
     }
 
     /// On the write thread.

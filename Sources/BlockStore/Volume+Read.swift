@@ -11,7 +11,8 @@ extension Volume {
         _ block: BlockID, generationStamp: GenerationStamp, range: ByteRange, expectedLength: UInt64
     ) async throws(BlockReadError) -> ByteBuffer {
         precondition(!range.isEmpty && range.upperBound <= expectedLength)
-        return try await readThread.run { [self] () throws(BlockReadError) in
+        return try await run(on: readThread, ifClosed: .inputOutput(closedError)) {
+            [self] () throws(BlockReadError) in
             do throws(BlockReadError) {
                 return try readVerified(block, generationStamp, range, expectedLength: expectedLength)
             } catch {

@@ -32,7 +32,8 @@ extension Volume {
     public func sealAfterCrash(
         _ block: BlockID, generationStamp: GenerationStamp, length: UInt64
     ) async throws(BlockSealError) {
-        try await writeThread.run { [self] () throws(BlockSealError) in
+        try await run(on: writeThread, ifClosed: .notWritable(.targetFailed(.closed))) {
+            [self] () throws(BlockSealError) in
             if case .failed(let failure) = state { throw .notWritable(.targetFailed(failure)) }
             let checksums: [UInt8]
             do throws(BlockReadError) {

@@ -10,6 +10,7 @@
 //
 // Lock order: the locks are leaves, nothing is called while one is held.
 
+internal import Glibc
 public import Model
 public import Platform
 internal import Synchronization
@@ -138,8 +139,8 @@ public final class Volume: BlockTarget, BlockSource, Sendable {
         return slash == path.startIndex ? "/" : String(path[..<slash])
     }
 
-    /// Does what is queued, then ends the threads. Blocks. Writers end first, and no read may be under way or
-    /// follow: it would wait for ever.
+    /// Does what is queued, then ends the threads. All that is asked for later fails. Blocks; not from a
+    /// completion.
     public func close() {
         currentState.withLock { if case .healthy = $0 { $0 = .failed(.closed) } }
         writeThread.stop()
@@ -189,28 +190,49 @@ public final class Volume: BlockTarget, BlockSource, Sendable {
     /// hide that their directory was deleted or its disk unmounted.
     @discardableResult
     public func check() async -> State {
-        await readThread.run { [self] () throws(Never) in
-            do throws(SuperblockError) {
-                let found = try Superblock.read(volumeDirectory: directory, fileSystem: fileSystem)
-                if found.volumeID != id || found.storeID != storeID { fail(.replaced(by: found.volumeID)) }
-            } catch {
-                fail(.superblock(error))
+        do throws(SuperblockError) {
+            let found = try await run(on: readThread, ifClosed: .inputOutput(closedError)) {
+                [self] () throws(SuperblockError) in
+                try Superblock.read(volumeDirectory: directory, fileSystem: fileSystem)
             }
-            return state
+            if found.volumeID != id || found.storeID != storeID { fail(.replaced(by: found.volumeID)) }
+        } catch {
+            fail(.superblock(error))
         }
+        return state
     }
 
     /// Room on the volume's file system.
     public func space() async throws(IOError) -> FileSystem.Space {
-        try await readThread.run { [self] () throws(IOError) in try fileSystem.space(directory) }
+        try await run(on: readThread, ifClosed: closedError) { [self] () throws(IOError) in
+            try fileSystem.space(directory)
+        }
     }
 
     /// The device that the volume is on, to see volumes that share one.
     public func device() async throws(IOError) -> UInt64? {
-        try await readThread.run { [self] () throws(IOError) in try fileSystem.status(directory)?.device }
+        try await run(on: readThread, ifClosed: closedError) { [self] () throws(IOError) in
+            try fileSystem.status(directory)?.device
+        }
     }
 
     public func open(_ block: BlockID, generationStamp: GenerationStamp) -> VolumeBlockWriter {
         VolumeBlockWriter(volume: self, block: block, generationStamp: generationStamp)
+    }
+
+    /// What I/O answers after `close`.
+    var closedError: IOError { IOError(code: EBADF, operation: "use of closed volume", path: directory) }
+
+    /// Like `WorkThread.run`, but fails after `close`, where that would wait for ever.
+    func run<Value: Sendable, Failure: Error>(
+        on thread: WorkThread, ifClosed failure: Failure, _ body: @escaping @Sendable () throws(Failure) -> Value
+    ) async throws(Failure) -> Value {
+        let result: Result<Value, Failure> = await withUnsafeContinuation { continuation in
+            let isQueued = thread.submit {
+                continuation.resume(returning: Result { () throws(Failure) in try body() })
+            }
+            if !isQueued { continuation.resume(returning: .failure(failure)) }
+        }
+        return try result.get()
     }
 }

@@ -55,7 +55,8 @@ public final class VolumeBlockWriter: BlockWriter, @unchecked Sendable {
         _ completion: @escaping Completion,
         _ work: @escaping @Sendable (VolumeBlockWriter) throws(IOError) -> Void
     ) {
-        volume.writeThread.submit { completion(self.perform(work)) }
+        let isQueued = volume.writeThread.submit { completion(self.perform(work)) }
+        if !isQueued { completion(.failure(.targetFailed(.closed))) }
     }
 
     private func perform(

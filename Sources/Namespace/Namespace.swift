@@ -124,6 +124,9 @@ public final class Namespace: Sendable {
         thread.stop()
     }
 
+    /// Bodies that wait for the next batch.
+    var queuedRequests: Int { queue.withLock { $0.requests.count } }
+
     // MARK: The thread
 
     private func submit(_ request: Request) {

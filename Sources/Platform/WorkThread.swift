@@ -39,13 +39,17 @@ public final class WorkThread: @unchecked Sendable {
     }
 
     /// Queues `work`. Work that is submitted after `stop` is dropped without being run, so whoever stops
-    /// the thread sees to it that nobody waits for it any more.
-    public func submit(_ work: @escaping @Sendable () -> Void) {
+    /// the thread sees to it that nobody waits for it any more, or looks at the result.
+    ///
+    /// - Returns: whether the work will be run.
+    @discardableResult
+    public func submit(_ work: @escaping @Sendable () -> Void) -> Bool {
         pthread_mutex_lock(lock)
-        let wasIdle = queue.isEmpty
-        if !isStopping { queue.append(work) }
-        if wasIdle { pthread_cond_signal(wakeUp) }
-        pthread_mutex_unlock(lock)
+        defer { pthread_mutex_unlock(lock) }
+        guard !isStopping else { return false }
+        if queue.isEmpty { pthread_cond_signal(wakeUp) }
+        queue.append(work)
+        return true
     }
 
     /// Runs `body` on the thread and waits for its result without blocking the caller's thread.

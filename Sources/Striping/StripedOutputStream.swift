@@ -9,13 +9,12 @@
 // bytes leaves no file. After an error nothing more is sent, but what is under way ends by itself and gives
 // its buffers back.
 //
-// One caller at a time. What the targets' threads touch is behind `progress`, a leaf lock.
+// One caller at a time. What the targets' threads touch is in a StripeFlight.
 
 public import BlockStore
 public import ErasureCoding
 public import Model
 public import Platform
-internal import Synchronization
 
 /// The stream of bytes of one new block group. Not synchronised: one task at a time calls it.
 public final class StripedOutputStream<Target: BlockTarget>: @unchecked Sendable {
@@ -29,30 +28,11 @@ public final class StripedOutputStream<Target: BlockTarget>: @unchecked Sendable
 
     private enum State { case open, failed, ended }
 
-    /// The bytes that the targets still have to take.
-    private struct Progress {
-        var bytesInFlight = 0
-        var callsInFlight = 0
-        var failures: [TargetFailure] = []
-        var waiter: Waiter?
-    }
-
-    private struct Waiter {
-        /// Wait for all calls, or only until at most so many bytes are under way, or something failed.
-        let maxBytesInFlight: Int?
-        let continuation: UnsafeContinuation<Void, Never>
-
-        func isServed(_ progress: Progress) -> Bool {
-            guard let maxBytesInFlight else { return progress.callsInFlight == 0 }
-            return progress.bytesInFlight <= maxBytesInFlight || !progress.failures.isEmpty
-        }
-    }
-
     private let coder: ErasureCoder
     private let writers: [Target.Writer?]
     private let pool: CellBufferPool
     private let maxBytesInFlight: Int
-    private let progress = Mutex(Progress())
+    private let flight: StripeFlight
     /// The cells of the stripe that is being filled.
     private var stripe: [AlignedBuffer]?
     private var state = State.open
@@ -79,6 +59,7 @@ public final class StripedOutputStream<Target: BlockTarget>: @unchecked Sendable
         self.coder = coder
         self.pool = pool
         self.maxBytesInFlight = maxBytesInFlight
+        flight = StripeFlight(pool: pool)
         writers = targets.enumerated().map { index, target in
             target?.open(group.internalBlock(index), generationStamp: generationStamp)
         }
@@ -130,7 +111,7 @@ public final class StripedOutputStream<Target: BlockTarget>: @unchecked Sendable
                 call(index, bytes: 0, buffer: nil) { $0.append(nil, sync: true, completion: $1) }
             }
         }
-        await wait(maxBytesInFlight: nil)
+        await flight.waitForAll()
         try await throwIfFailed()
         durableLength = length
     }
@@ -148,7 +129,7 @@ public final class StripedOutputStream<Target: BlockTarget>: @unchecked Sendable
         for index in writers.indices {
             call(index, bytes: 0, buffer: nil) { $0.finalize(completion: $1) }
         }
-        await wait(maxBytesInFlight: nil)
+        await flight.waitForAll()
         try await throwIfFailed()
         state = .ended
         durableLength = length
@@ -168,7 +149,7 @@ public final class StripedOutputStream<Target: BlockTarget>: @unchecked Sendable
 
     private func beginStripe() async throws(StripingError) -> [AlignedBuffer] {
         let stripeBytes = policy.totalUnits * policy.cellSizeBytes
-        await wait(maxBytesInFlight: max(0, maxBytesInFlight - stripeBytes))
+        await flight.wait(maxBytes: max(0, maxBytesInFlight - stripeBytes))
         try await throwIfFailed()
         let cells = await pool.take(policy.totalUnits)
         stripe = cells
@@ -204,54 +185,25 @@ public final class StripedOutputStream<Target: BlockTarget>: @unchecked Sendable
         }
     }
 
-    /// Calls a writer, if there is one, and keeps count until it completes.
+    /// Calls a writer, if there is one.
     private func call(
         _ index: Int, bytes: Int, buffer: AlignedBuffer?,
         _ body: (Target.Writer, @escaping BlockWriter.Completion) -> Void
     ) {
         guard let writer = writers[index] else { return }
-        progress.withLock {
-            $0.bytesInFlight += bytes
-            $0.callsInFlight += 1
-        }
-        body(writer) { [self] result in
-            if let buffer { pool.give(back: [buffer]) }
-            let waiter = progress.withLock { progress -> Waiter? in
-                progress.bytesInFlight -= bytes
-                progress.callsInFlight -= 1
-                if case .failure(let error) = result, !progress.failures.contains(where: { $0.index == index }) {
-                    progress.failures.append(TargetFailure(index: index, error: error))
-                }
-                guard let waiter = progress.waiter, waiter.isServed(progress) else { return nil }
-                progress.waiter = nil
-                return waiter
-            }
-            waiter?.continuation.resume()
-        }
-    }
-
-    /// - Parameter maxBytesInFlight: nil to wait for all calls, even if some have failed.
-    private func wait(maxBytesInFlight: Int?) async {
-        await withUnsafeContinuation { continuation in
-            let waiter = Waiter(maxBytesInFlight: maxBytesInFlight, continuation: continuation)
-            let isServed = progress.withLock { progress in
-                if waiter.isServed(progress) { return true }
-                progress.waiter = waiter
-                return false
-            }
-            if isServed { continuation.resume() }
-        }
+        flight.begin(bytes: bytes)
+        body(writer) { [flight] result in flight.end(index, bytes: bytes, buffer: buffer, result) }
     }
 
     /// Throws when a target has failed, after waiting for all others, so that all that failed are named.
     private func throwIfFailed() async throws(StripingError) {
-        guard progress.withLock({ !$0.failures.isEmpty }) else { return }
+        guard flight.hasFailed else { return }
         state = .failed
         if let stripe {
             pool.give(back: stripe)
             self.stripe = nil
         }
-        await wait(maxBytesInFlight: nil)
-        throw .targetsFailed(progress.withLock { $0.failures.sorted { $0.index < $1.index } })
+        await flight.waitForAll()
+        throw .targetsFailed(flight.failures)
     }
 }

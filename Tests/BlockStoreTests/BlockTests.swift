@@ -10,7 +10,7 @@ import Testing
 struct BlockTests {
     @Test("random packets are read back in random ranges")
     func readBack() async throws {
-        for seed in 0..<20 as Range<UInt64> {
+        for seed in 0..<10 as Range<UInt64> {
             var random = SeededGenerator(seed: seed)
             let simulated = try SimulatedVolume()
             let bytes = randomBytes(Int.random(in: 1...20_000, using: &random), seed: seed)
@@ -115,7 +115,7 @@ struct BlockTests {
     func durability() async throws {
         var lost = 0
         for isLying in [false, true] {
-            for seed in 0..<30 as Range<UInt64> {
+            for seed in 0..<12 as Range<UInt64> {
                 let simulated = try SimulatedVolume()
                 simulated.disk.ignoresSync = isLying
                 let bytes = randomBytes(8192, seed: seed)
@@ -131,7 +131,7 @@ struct BlockTests {
                 }
             }
         }
-        #expect(lost > 10)
+        #expect(lost > 4)
     }
 
     @Test("only so many blocks are kept open for reading, the ones used last")

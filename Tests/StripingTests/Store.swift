@@ -1,22 +1,27 @@
-// Real volumes in a temporary directory, for the tests of streams.
+// Volumes for the tests of streams: real ones in a temporary directory, or on a simulated disk.
 
 import BlockStore
 import ErasureCoding
+import FaultInjection
 import Foundation
 import Model
 import Platform
 import Striping
 
-/// Some volumes, deleted at the end.
+/// Some volumes, closed and deleted at the end: keep it as long as they are used.
 final class Store: Sendable {
     let directory: String
     let fileSystem: FileSystem
     let volumes: [Volume]
+    private let isReal: Bool
 
-    init(volumes count: Int, fileSystem: FileSystem = FileSystem()) throws {
-        directory = NSTemporaryDirectory() + "/sluice-striping-\(UUID())"
-        self.fileSystem = fileSystem
-        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: false)
+    /// - Parameter disk: nil for a real directory, deleted at the end.
+    init(volumes count: Int, disk: SimulatedFileSystem? = nil) throws {
+        isReal = disk == nil
+        directory = disk == nil ? NSTemporaryDirectory() + "/sluice-striping-\(UUID())" : "/s"
+        fileSystem = disk ?? FileSystem()
+        try fileSystem.createDirectory(directory)
+        if !isReal { try fileSystem.syncDirectory("/") }
         var random = SystemRandomNumberGenerator()
         let storeID = StoreID(rawValue: UniqueID(using: &random))
         let handleKey = HandleKey(using: &random)
@@ -34,9 +39,17 @@ final class Store: Sendable {
         self.volumes = volumes
     }
 
+    /// The same volumes as they are on another disk.
+    init(_ store: Store, on disk: SimulatedFileSystem) throws {
+        isReal = false
+        directory = store.directory
+        fileSystem = disk
+        volumes = try store.volumes.map { try Volume(directory: $0.directory, fileSystem: disk) }
+    }
+
     deinit {
         for volume in volumes { volume.close() }
-        try? FileManager.default.removeItem(atPath: directory)
+        if isReal { try? FileManager.default.removeItem(atPath: directory) }
     }
 
     /// The files of internal block `index` of a group, by the documented layout.
@@ -60,12 +73,12 @@ final class Store: Sendable {
 
     func stream(
         _ id: BlockGroupID, _ policy: ErasureCodingPolicy, pool: CellBufferPool? = nil, without missing: Set<Int> = [],
-        maxBytesInFlight: Int = 64 << 20
+        minimumTargets: Int? = nil
     ) throws -> StripedOutputStream<Volume> {
         try StripedOutputStream(
             group: id, generationStamp: .first, coder: .shared(for: policy),
             targets: (0..<policy.totalUnits).map { missing.contains($0) ? nil : volumes[$0] },
-            pool: pool ?? CellBufferPool(cellSizeBytes: policy.cellSizeBytes, capacity: 2 * policy.totalUnits),
-            maxBytesInFlight: maxBytesInFlight)
+            minimumTargets: minimumTargets,
+            pool: pool ?? CellBufferPool(cellSizeBytes: policy.cellSizeBytes, capacity: 2 * policy.totalUnits))
     }
 }
