@@ -89,6 +89,6 @@ let package = Package(
                 "Platform", "FaultInjection", nioCore, logging,
             ]),
         tests("NFS3Tests", ["NFS3", "ONCRPC", "XDR", "FileService", "Model", "Platform", nioCore, logging]),
-        tests("SluiceTests", ["sluice"]),
+        tests("SluiceTests", ["sluice", "EmbeddedFileService", "Platform", "FaultInjection"]),
     ]
 )
