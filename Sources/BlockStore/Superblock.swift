@@ -1,5 +1,5 @@
-// The superblock of a volume: whose it is, and since when what is on it counts (DESIGN §4 "Epochs"). A
-// start reads those of all volumes and believes the highest epoch.
+// The superblock of a volume: whose it is, and since when what is on it counts ("Epochs" in
+// Sources/README.md). A start reads those of all volumes and believes the highest epoch.
 //
 // Invariant: at every moment the file `superblock` is a whole one, the old or the new: a new one is
 // written and synced beside it and then renamed over it.

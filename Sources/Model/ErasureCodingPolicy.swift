@@ -1,6 +1,6 @@
 // How a block group is coded. The names are HDFS's: RS-6-3-1024k, XOR-2-1-1024k.
-// Invariants: k > m ≥ 1 (two starts of a store that each miss m volumes must share one, DESIGN §4
-// "Epochs"), k + m ≤ 16 (the index nibble of HDFS's block ids).
+// Invariants: k > m ≥ 1 (two starts of a store that each miss m volumes must share one: "Epochs" in
+// Sources/README.md), k + m ≤ 16 (the index nibble of HDFS's block ids).
 
 /// An erasure coding policy: codec, k, m and the size of a cell.
 public struct ErasureCodingPolicy: Hashable, Sendable, CustomStringConvertible {
