@@ -1,5 +1,6 @@
 // Order, bounds and ends of connections, over real sockets.
 
+import FaultInjection
 import NIOCore
 import ONCRPC
 import Platform

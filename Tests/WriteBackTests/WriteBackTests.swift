@@ -1,5 +1,6 @@
 // Write-back over a sink in memory: COMMIT, order, truncate, errors, budget.
 
+import FaultInjection
 import Model
 import Platform
 import Synchronization
