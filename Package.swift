@@ -5,11 +5,12 @@
 
 import PackageDescription
 
-let swiftSettings: [SwiftSetting] = [
-    .enableUpcomingFeature("ExistentialAny"),
-    .enableUpcomingFeature("MemberImportVisibility"),
-    .enableUpcomingFeature("InternalImportsByDefault"),
-] + (Context.environment["SLUICE_WARNINGS_ARE_ERRORS"] == nil ? [] : [.treatAllWarnings(as: .error)])
+let swiftSettings: [SwiftSetting] =
+    [
+        .enableUpcomingFeature("ExistentialAny"),
+        .enableUpcomingFeature("MemberImportVisibility"),
+        .enableUpcomingFeature("InternalImportsByDefault"),
+    ] + (Context.environment["SLUICE_WARNINGS_ARE_ERRORS"] == nil ? [] : [.treatAllWarnings(as: .error)])
 
 let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
 let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
@@ -88,6 +89,6 @@ let package = Package(
                 "Platform", "FaultInjection", nioCore, logging,
             ]),
         tests("NFS3Tests", ["NFS3", "ONCRPC", "XDR", "FileService", "Model", "Platform", nioCore, logging]),
-        tests("SluiceTests", ["sluice"]),
+        tests("SluiceTests", ["sluice", "EmbeddedFileService", "Platform", "FaultInjection"]),
     ]
 )

@@ -26,7 +26,8 @@ extension EmbeddedFileService {
             do throws(SuperblockError) {
                 opened.append(
                     try Volume(directory: path, fileSystem: fileSystem) { _, failure in
-                        log.error("a volume failed, it gets no more writes: \(failure)", metadata: ["volume": "\(path)"])
+                        log.error(
+                            "a volume failed, it gets no more writes: \(failure)", metadata: ["volume": "\(path)"])
                     })
             } catch {
                 for volume in opened { volume.close() }

@@ -47,7 +47,8 @@ extension EmbeddedFileService {
         let core = StoreCore(
             superblock: inspection.superblock, namespace: namespace,
             volumes: VolumeSet(present: volumes, registered: inspection.superblock.registeredVolumes),
-            locks: inspection.locks, epochs: EpochKeeper(
+            locks: inspection.locks,
+            epochs: EpochKeeper(
                 volumes: volumes, superblock: inspection.superblock,
                 believed: inspection.mirrors.map(\.location.volume)),
             clock: clock, log: log)
@@ -76,10 +77,13 @@ extension StoreCore {
                 case .failed(let failure): state = "failed: \(failure)"
                 }
             }
-            if state != "healthy" { reasons.append("volume \(registered.index) (\(registered.lastKnownPath)) is \(state)") }
+            if state != "healthy" {
+                reasons.append("volume \(registered.index) (\(registered.lastKnownPath)) is \(state)")
+            }
             shown.append(
                 StoreStatus.Volume(
-                    index: registered.index, id: "\(registered.id)", path: volume?.directory ?? registered.lastKnownPath,
+                    index: registered.index, id: "\(registered.id)",
+                    path: volume?.directory ?? registered.lastKnownPath,
                     state: state, isHealthy: state == "healthy",
                     holdsMetadata: mirrors.contains(registered.id), totalBytes: space?.totalBytes ?? 0,
                     availableBytes: space?.availableBytes ?? 0))
@@ -122,7 +126,8 @@ extension StoreCore {
         return StoreStatus(
             isServed: isServed, storeID: "\(storeID)", epoch: epochs.epoch.rawValue, policy: "\(policy)",
             health: unreadable > 0 ? .red : reasons.isEmpty ? .green : .yellow, reasons: reasons, volumes: shown,
-            files: totals?.files ?? 0, directories: totals?.directories ?? 0, bytes: totals?.usedBytes ?? 0, blockGroups: groupCount,
+            files: totals?.files ?? 0, directories: totals?.directories ?? 0, bytes: totals?.usedBytes ?? 0,
+            blockGroups: groupCount,
             degradedBlockGroups: degraded, unreadableBlockGroups: unreadable, counters: counters)
     }
 

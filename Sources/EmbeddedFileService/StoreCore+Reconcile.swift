@@ -48,7 +48,8 @@ extension StoreCore {
                     try await volume.sealAfterCrash(block, generationStamp: group.generationStamp, length: length)
                 } catch {
                     damage.note(block, "\(error)")
-                    log.warning("a block that was open at a crash is not whole: \(error)", metadata: ["block": "\(block)"])
+                    log.warning(
+                        "a block that was open at a crash is not whole: \(error)", metadata: ["block": "\(block)"])
                 }
             }
             let dead = try await transact { [self] transaction throws(FileError) -> [BlockGroup] in

@@ -159,7 +159,8 @@ final class StoreCore: Sendable {
                 MirrorLocation(volume: candidate.id, directory: candidate.metadataDirectory))
         } catch {
             log.error("the metadata could not be copied: \(error)", metadata: ["volume": "\(candidate.directory)"])
-            candidate.fail(.inputOutput(IOError(code: 5, operation: "copy metadata", path: candidate.metadataDirectory)))
+            candidate.fail(
+                .inputOutput(IOError(code: 5, operation: "copy metadata", path: candidate.metadataDirectory)))
             return
         }
         // On the namespace thread, in turn with the loss of mirrors.

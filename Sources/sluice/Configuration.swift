@@ -35,7 +35,8 @@ struct Configuration: Equatable, Decodable {
                 guard let name = key.string, known.contains(name) else {
                     throw Refusal(
                         .configuration,
-                        "\(path): unknown key '\(key.string ?? "?")'; known are \(known.sorted().joined(separator: ", "))")
+                        "\(path): unknown key '\(key.string ?? "?")'; known are \(known.sorted().joined(separator: ", "))"
+                    )
                 }
             }
             self = try YAMLDecoder().decode(Configuration.self, from: yaml)

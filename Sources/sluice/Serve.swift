@@ -37,7 +37,8 @@ struct Serve: AsyncParsableCommand {
         let listenText = configuration.listen ?? "127.0.0.1:2049"
         guard let address = ListenAddress(listenText) else {
             throw Refusal(
-                listen == nil ? .configuration : .usage, "'\(listenText)' is not an address; one looks like 127.0.0.1:2049")
+                listen == nil ? .configuration : .usage,
+                "'\(listenText)' is not an address; one looks like 127.0.0.1:2049")
         }
         let policy = try configuration.parsedPolicy(isFromFlag: store.policy != nil)
 

@@ -3,6 +3,8 @@
 //
 // Nodes are plain data; all access is under the lock of the `SimulatedFileSystem` that owns them.
 
+internal import Glibc
+
 /// A file or a directory.
 final class SimulatedNode: @unchecked Sendable {
     /// A change of a file's content that was not synced yet.
@@ -96,7 +98,13 @@ final class SimulatedNode: @unchecked Sendable {
         if size < content.count {
             content.removeLast(content.count - size)
         } else {
-            content.append(contentsOf: repeatElement(0, count: size - content.count))
+            // Not `repeatElement`: a debug build would append byte by byte.
+            let growth = size - content.count
+            content.append(
+                contentsOf: [UInt8](unsafeUninitializedCapacity: growth) { buffer, count in
+                    if let start = buffer.baseAddress { memset(start, 0, growth) }
+                    count = growth
+                })
         }
     }
 }

@@ -230,20 +230,30 @@ struct NamespaceBodyTests {
         await namespace.close()
     }
 
-    @Test("one that changed nothing is answered while a commit is going on after it ran; a change is not")
-    func answersWhenDurable() async throws {
+    @Test("a change is answered when it is durable on every mirror; what changed nothing, before", arguments: [0, 1])
+    func answersWhenDurable(_ slowMirror: Int) async throws {
         let fixture = try Fixture()
         let namespace = try fixture.open()
-        let gate = Gate()
+        let batch = Gate()
+        let disk = Gate()
         let isAnswered = Flag()
-        fixture.disk.before(.sync, under: "/v1/") { gate.pass() }
+        // Both bodies wait for the same batch.
+        let pause = namespace.queueBody { batch.pass() }
+        await batch.waitForArrival()
         let created = Task { () async throws in
             try await namespace.create(Fixture.name("a"))
             isAnswered.set()
         }
-        await gate.waitForArrival()
+        while namespace.queuedRequests < 1 { await Task.yield() }
+        let read = Task { try await namespace.child(Fixture.name("a")) }
+        while namespace.queuedRequests < 2 { await Task.yield() }
+        fixture.disk.before(.sync, under: "/v\(slowMirror)/") { disk.pass() }
+        batch.open()
+        try await pause.value
+        #expect(try await read.value != nil)
+        await disk.waitForArrival()
         #expect(!isAnswered.isSet)
-        gate.open()
+        disk.open()
         try await created.value
         #expect(isAnswered.isSet)
         await namespace.close()

@@ -166,7 +166,9 @@ struct WriteBackTests {
 
     @Test("a writer over the budget is held until drains have freed memory")
     func budget() async throws {
-        let writeBack = writeBack { $0.maxPendingBytes = 100; $0.drainChunkBytes = 1 << 20 }
+        let writeBack = writeBack {
+            $0.maxPendingBytes = 100; $0.drainChunkBytes = 1 << 20
+        }
         sink.hold()
         try await write(Array(repeating: 1, count: 100), at: 0, with: writeBack)
         async let stalled: Void = write([2], at: 5000, with: writeBack)
@@ -229,7 +231,9 @@ struct WriteBackTests {
                 model = Array(model.prefix(size))
             default:
                 let offset = Int.random(in: 0..<400, using: &random)
-                let bytes = (0..<Int.random(in: 1...60, using: &random)).map { _ in UInt8.random(in: 1...255, using: &random) }
+                let bytes = (0..<Int.random(in: 1...60, using: &random)).map { _ in
+                    UInt8.random(in: 1...255, using: &random)
+                }
                 if model.count < offset + bytes.count {
                     model += Array(repeating: 0, count: offset + bytes.count - model.count)
                 }
