@@ -17,6 +17,15 @@ extension EmbeddedFileService {
         volumes paths: [String], fileSystem: FileSystem, clock: SystemClock, log: Logger,
         limits: WriteBackLimits = WriteBackLimits()
     ) async throws(StoreRefusal) -> EmbeddedFileService {
+        try await open(
+            volumes: paths, fileSystem: fileSystem, clock: clock, log: log, limits: limits, bounds: StoreBounds())
+    }
+
+    /// The same with other bounds, for tests.
+    static func open(
+        volumes paths: [String], fileSystem: FileSystem, clock: SystemClock, log: Logger, limits: WriteBackLimits,
+        bounds: StoreBounds
+    ) async throws(StoreRefusal) -> EmbeddedFileService {
         let inspection = try StoreInspection(paths: paths, fileSystem: fileSystem)
         for reason in inspection.missing { log.warning("missing: \(reason)") }
         for reason in inspection.brokenMirrors { log.warning("metadata not believed: \(reason)") }
@@ -35,7 +44,7 @@ extension EmbeddedFileService {
             }
         }
         do throws(StoreRefusal) {
-            let core = try open(opened, inspection, fileSystem, clock, log)
+            let core = try open(opened, inspection, fileSystem, clock, log, bounds)
             core.warnOfSharedDevices(fileSystem)
             await core.reconcile()
             log.info(
@@ -53,7 +62,7 @@ extension EmbeddedFileService {
 
     private static func open(
         _ volumes: [Volume], _ inspection: StoreInspection, _ fileSystem: FileSystem, _ clock: SystemClock,
-        _ log: Logger
+        _ log: Logger, _ bounds: StoreBounds
     ) throws(StoreRefusal) -> StoreCore {
         let epochs = EpochKeeper(
             volumes: volumes, superblock: inspection.superblock, believed: inspection.mirrors.map(\.location.volume))
@@ -79,7 +88,7 @@ extension EmbeddedFileService {
             return StoreCore(
                 superblock: inspection.superblock, namespace: namespace,
                 volumes: VolumeSet(present: volumes, registered: inspection.superblock.registeredVolumes),
-                locks: inspection.locks, epochs: epochs, clock: clock, log: log)
+                locks: inspection.locks, epochs: epochs, clock: clock, log: log, bounds: bounds)
         } catch {
             throw StoreRefusal(.damaged, "the metadata cannot be opened: \(error)")
         }
