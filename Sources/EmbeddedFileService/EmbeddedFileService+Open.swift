@@ -18,6 +18,17 @@ extension EmbeddedFileService {
         volumes paths: [String], fileSystem: FileSystem, clock: SystemClock, log: Logger,
         maxOpenFiles: Int = 4096, limits: WriteBackLimits = WriteBackLimits()
     ) async throws(StoreRefusal) -> EmbeddedFileService {
+        var bounds = StoreBounds()
+        bounds.maxOpenFiles = maxOpenFiles
+        return try await open(
+            volumes: paths, fileSystem: fileSystem, clock: clock, log: log, limits: limits, bounds: bounds)
+    }
+
+    /// The same with other bounds, for tests.
+    static func open(
+        volumes paths: [String], fileSystem: FileSystem, clock: SystemClock, log: Logger, limits: WriteBackLimits,
+        bounds: StoreBounds
+    ) async throws(StoreRefusal) -> EmbeddedFileService {
         let inspection = try StoreInspection(paths: paths, fileSystem: fileSystem)
         for reason in inspection.missing { log.warning("missing: \(reason)") }
         for reason in inspection.brokenMirrors { log.warning("metadata not believed: \(reason)") }
@@ -28,7 +39,7 @@ extension EmbeddedFileService {
                 opened.append(
                     try Volume(
                         directory: path, fileSystem: fileSystem,
-                        maxReadDescriptors: maxBlocksOpen(maxOpenFiles, inspection.present.count)
+                        maxReadDescriptors: maxBlocksOpen(bounds.maxOpenFiles, inspection.present.count)
                     ) { _, failure in
                         log.error(
                             "a volume failed, it gets no more writes: \(failure)", metadata: ["volume": "\(path)"])
@@ -39,7 +50,7 @@ extension EmbeddedFileService {
             }
         }
         do throws(StoreRefusal) {
-            let core = try open(opened, inspection, fileSystem, clock, log)
+            let core = try open(opened, inspection, fileSystem, clock, log, bounds)
             core.warnOfSharedDevices(fileSystem)
             await core.reconcile()
             log.info(
@@ -63,7 +74,7 @@ extension EmbeddedFileService {
 
     private static func open(
         _ volumes: [Volume], _ inspection: StoreInspection, _ fileSystem: FileSystem, _ clock: SystemClock,
-        _ log: Logger
+        _ log: Logger, _ bounds: StoreBounds
     ) throws(StoreRefusal) -> StoreCore {
         let epochs = EpochKeeper(
             volumes: volumes, superblock: inspection.superblock, believed: inspection.mirrors.map(\.location.volume))
@@ -89,7 +100,7 @@ extension EmbeddedFileService {
             return StoreCore(
                 superblock: inspection.superblock, namespace: namespace,
                 volumes: VolumeSet(present: volumes, registered: inspection.superblock.registeredVolumes),
-                locks: inspection.locks, epochs: epochs, clock: clock, log: log)
+                locks: inspection.locks, epochs: epochs, clock: clock, log: log, bounds: bounds)
         } catch {
             throw StoreRefusal(.damaged, "the metadata cannot be opened: \(error)")
         }

@@ -137,7 +137,7 @@ struct GroupSink: WriteBackSink {
                 var position = 0
                 while position < run.payload.count {
                     let output = try await output(of: file.fileID, excluding: excluded)
-                    let count = Int(min(output.stream.remaining, UInt64(run.payload.count - position)))
+                    let count = Int(min(remaining(output), UInt64(run.payload.count - position)))
                     let start = output.stream.length
                     try await output.carryOut { stream throws(StripingError) in
                         try await stream.append(run.payload.slice(position..<position + count))
@@ -147,7 +147,7 @@ struct GroupSink: WriteBackSink {
                             range: ByteRange(offset: run.range.lowerBound + UInt64(position), count: UInt64(count)),
                             group: output.row.id, groupOffset: start, sequence: plan.sequence))
                     position += count
-                    if output.stream.remaining == 0 { ended.append(try await end(output, of: file.fileID)) }
+                    if remaining(output) == 0 { ended.append(try await end(output, of: file.fileID)) }
                 }
             }
             if let output = outputs[file.fileID] {
@@ -204,6 +204,12 @@ struct GroupSink: WriteBackSink {
         core.groups.open(id)
         outputs[file] = output
         return output
+    }
+
+    /// Bytes that may still be appended.
+    private func remaining(_ output: GroupOutput) -> UInt64 {
+        let length = output.stream.length
+        return min(output.stream.remaining, core.bounds.maxGroupBytes - min(core.bounds.maxGroupBytes, length))
     }
 
     /// Seals the file's group; it stays open in the group table until it is published.

@@ -9,6 +9,17 @@ internal import Platform
 internal import Striping
 internal import Synchronization
 
+/// The bounds of what an open store keeps in memory, and of a block group.
+struct StoreBounds: Sendable {
+    /// Inodes and group descriptions in memory. An inode is some 300 bytes and its extents, a group 200: at
+    /// most 32 MiB of each.
+    var maxCachedNodes = 65_536
+    /// Bytes of a block group, if its layout allows so many.
+    var maxGroupBytes = UInt64.max
+    /// Files that the volumes together may keep open.
+    var maxOpenFiles = 4096
+}
+
 /// An open store.
 final class StoreCore: Sendable {
     let storeID: StoreID
@@ -26,17 +37,15 @@ final class StoreCore: Sendable {
     let counters = StoreCounters()
     let clock: SystemClock
     let log: Logger
+    let bounds: StoreBounds
     /// On the volumes, until the store is closed.
     private let locks: [File]
 
-    /// Inodes and group descriptions in memory. An inode is some 300 bytes and its extents, a group 200: at
-    /// most 32 MiB of each.
-    private static let maxCachedNodes = 65_536
-
     init(
         superblock: Superblock, namespace: Namespace, volumes: VolumeSet, locks: [File], epochs: EpochKeeper,
-        clock: SystemClock, log: Logger
+        clock: SystemClock, log: Logger, bounds: StoreBounds = StoreBounds()
     ) {
+        self.bounds = bounds
         self.locks = locks
         storeID = superblock.storeID
         policy = superblock.defaultPolicy
@@ -46,8 +55,8 @@ final class StoreCore: Sendable {
         self.epochs = epochs
         self.clock = clock
         self.log = log
-        nodes = FileNodeTable(capacity: Self.maxCachedNodes)
-        groups = GroupTable(capacity: Self.maxCachedNodes)
+        nodes = FileNodeTable(capacity: bounds.maxCachedNodes)
+        groups = GroupTable(capacity: bounds.maxCachedNodes)
         var random = SystemRandomNumberGenerator()
         verifier = VerifierSource(using: &random)
     }

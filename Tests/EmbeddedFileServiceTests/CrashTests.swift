@@ -1,0 +1,276 @@
+// Power cuts at any moment, with volumes lost or damaged on top: what was answered is there, what was not is there
+// as a whole or not at all. And the same on a lying disk, to see that these tests can fail.
+
+import FaultInjection
+import FileService
+import Model
+import Synchronization
+import Testing
+
+@testable import EmbeddedFileService
+
+@Suite("After a power cut", .timeLimit(.minutes(5)))
+struct CrashTests {
+    @Test("what was answered is there, the rest whole or not at all", arguments: 0..<50 as Range<UInt64>)
+    func crash(seed: UInt64) async throws {
+        try await CrashRun(policy: "RS-3-2-4k", seed: seed).run(lossOfVolumes: false)
+    }
+
+    @Test("the same when up to m volumes are lost or damaged by it", arguments: 1000..<1040 as Range<UInt64>)
+    func crashWithLoss(seed: UInt64) async throws {
+        try await CrashRun(policy: "RS-3-2-4k", seed: seed).run(lossOfVolumes: true)
+    }
+
+    @Test("the same with XOR-2-1 on four volumes", arguments: 2000..<2015 as Range<UInt64>)
+    func xor(seed: UInt64) async throws {
+        try await CrashRun(policy: "XOR-2-1-4k", volumes: 4, seed: seed).run(lossOfVolumes: true)
+    }
+
+    @Test("the same with RS-6-3", arguments: 3000..<3006 as Range<UInt64>)
+    func wide(seed: UInt64) async throws {
+        try await CrashRun(policy: "RS-6-3-4k", seed: seed).run(lossOfVolumes: true)
+    }
+
+    @Test("this test fails on a disk that ignores syncs")
+    func lyingDisk() async throws {
+        var failures = 0
+        for seed in 0..<12 as Range<UInt64> {
+            do {
+                let run = try CrashRun(policy: "RS-3-2-4k", seed: seed)
+                run.store.disk.ignoresSync = true
+                try await run.run(lossOfVolumes: false)
+            } catch {
+                failures += 1
+            }
+        }
+        // Only a cut before the first answer can lose nothing.
+        #expect(failures >= 10)
+    }
+}
+
+/// What a worker knows when the power goes.
+private final class History: Sendable {
+    struct Content {
+        var answered = ExpectedDirectory()
+        var underWay: ExpectedChange?
+    }
+    let content = Mutex(Content())
+}
+
+/// Workers, each in a directory of its own, until the power goes; twice, so that a start after a crash is crashed too.
+private final class CrashRun {
+    let store: SimulatedStore
+    private let seed: UInt64
+    private var random: SeededGenerator
+    private static let workers = 3
+
+    init(policy: String, volumes: Int? = nil, seed: UInt64) throws {
+        store = try SimulatedStore(policy, volumes: volumes)
+        self.seed = seed
+        random = SeededGenerator(seed: seed)
+    }
+
+    func run(lossOfVolumes: Bool) async throws {
+        do {
+            try await store.open()
+            for worker in 0..<Self.workers { try await store.service.makeDirectory("w\(worker)") }
+            var states = Array(repeating: ExpectedDirectory(), count: Self.workers)
+            for round in 0..<2 {
+                let histories = try await workUntilPowerLoss(states)
+                await store.crash(seed: random.next())
+                let damaged = lossOfVolumes && round == 1
+                let missing = damaged ? damageVolumes() : []
+                try await store.open(without: missing)
+                states = try await compare(histories, round: round)
+                // Again, from what is on the disks only; what was unstable is decided now.
+                try await store.restart(without: missing)
+                _ = try await compare(
+                    states.map { state in
+                        let history = History()
+                        history.content.withLock { $0.answered = state }
+                        return history
+                    }, round: round)
+                try await checkStore(isDamaged: damaged)
+            }
+            await store.close()
+        } catch {
+            await store.close()
+            throw Violation("seed \(seed): \(error)")
+        }
+    }
+
+    private func workUntilPowerLoss(_ states: [ExpectedDirectory]) async throws -> [History] {
+        let histories = states.map { state in
+            let history = History()
+            history.content.withLock { $0.answered = state }
+            return history
+        }
+        let service = store.service
+        let clock = store.clock
+        store.disk.losePower(afterCalls: Int.random(in: 0...1500, using: &random))
+        let seeds = histories.map { _ in random.next() }
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for (worker, history) in histories.enumerated() {
+                group.addTask {
+                    let directory = try await service.find("w\(worker)")
+                    var steps = Worker(service: service, directory: directory, history: history, seed: seeds[worker])
+                    for _ in 0..<400 { if try await !steps.next() { return } }
+                }
+            }
+            group.addTask {
+                for _ in 0..<50 {
+                    clock.advance(seconds: 2)
+                    await service.tick()
+                }
+            }
+            try await group.waitForAll()
+        }
+        return histories
+    }
+
+    /// Up to m volumes; returns those that are gone wholly.
+    private func damageVolumes() -> Set<Int> {
+        let count = Int.random(in: 1...store.policy.parityUnits, using: &random)
+        var missing: Set<Int> = []
+        for index in Array(store.paths.indices).shuffled(using: &random).prefix(count) {
+            if Bool.random(using: &random) {
+                missing.insert(index)
+            } else {
+                let damage = SimulatedStore.Damage.allCases.randomElement(using: &random) ?? .emptied
+                store.damageBlocks(of: index, damage, using: &random)
+            }
+        }
+        return missing
+    }
+
+    /// Returns what the store turned out to hold.
+    private func compare(_ histories: [History], round: Int) async throws -> [ExpectedDirectory] {
+        var states: [ExpectedDirectory] = []
+        for (worker, history) in histories.enumerated() {
+            let directory = try await store.service.find("w\(worker)")
+            var found: [FileName: [UInt8]] = [:]
+            for entry in try await store.service.entries(of: directory) {
+                guard let file = entry.entry?.file else { throw Violation("an entry without attributes") }
+                found[entry.name] = try await store.service.bytes(of: file)
+            }
+            let content = history.content.withLock { $0 }
+            let outcomes = content.answered.outcomes(of: content.underWay)
+            let objections = outcomes.map { $0.objection(to: found) }
+            guard objections.contains(nil) else {
+                throw Violation(
+                    "round \(round), worker \(worker): \(objections.compactMap { $0 }.joined(separator: " | ")); "
+                        + "under way: \(content.underWay.map { "\($0)".prefix(60) } ?? "nothing")")
+            }
+            var state = ExpectedDirectory()
+            for (name, bytes) in found {
+                state.apply(.create(name, size: 0))
+                state.apply(.write(name, offset: 0, bytes: bytes, isStable: true))
+            }
+            states.append(state)
+        }
+        return states
+    }
+
+    private func checkStore(isDamaged: Bool) async throws {
+        try await store.core.checkNamespace()
+        let orphans = try await store.orphans()
+        guard orphans.isEmpty else { throw Violation("orphans: \(orphans)") }
+        let status = await store.service.status()
+        guard isDamaged ? status.health != .red : status.health == .green else {
+            throw Violation("health is \(status.health): \(status.reasons)")
+        }
+    }
+}
+
+/// Does one operation after another and writes down what was answered.
+private struct Worker {
+    let service: EmbeddedFileService
+    let directory: FileReference
+    let history: History
+    var random: SeededGenerator
+    /// Of the unstable writes of each file that no COMMIT covered yet.
+    private var verifiers: [FileName: Set<WriteVerifier>] = [:]
+    private var references: [FileName: FileReference] = [:]
+
+    private static let names = (0..<4).map { name("f\($0)") }
+
+    init(service: EmbeddedFileService, directory: FileReference, history: History, seed: UInt64) {
+        self.service = service
+        self.directory = directory
+        self.history = history
+        random = SeededGenerator(seed: seed)
+    }
+
+    /// Returns false when an operation failed: the power is gone.
+    mutating func next() async throws -> Bool {
+        guard let name = Self.names.randomElement(using: &random) else { return false }
+        let file = history.content.withLock { $0.answered.files[name] }
+        let change: ExpectedChange
+        if let size = file?.live.count {
+            switch Int.random(in: 0..<20, using: &random) {
+            case 0..<10:
+                let offset = Bool.random(using: &random) ? size : Int.random(in: 0...size + 5000, using: &random)
+                let largest = [10, 5000, 20_000].randomElement(using: &random) ?? 1
+                guard offset < 60_000 else { return true }
+                change = .write(
+                    name, offset: offset,
+                    bytes: pattern(Int.random(in: 1...largest, using: &random), seed: random.next()),
+                    isStable: Int.random(in: 0..<4, using: &random) == 0)
+            case 10..<15: change = .commit(name)
+            case 15, 16: change = .truncate(name, size: Int.random(in: 0...size + 5000, using: &random))
+            case 17: change = .remove(name)
+            default: change = .rename(name, to: Self.names.randomElement(using: &random) ?? name)
+            }
+        } else {
+            change = .create(name, size: Bool.random(using: &random) ? 0 : Int.random(in: 0...5000, using: &random))
+        }
+        history.content.withLock { $0.underWay = change }
+        do {
+            try await carryOut(change)
+        } catch is FileError {
+            return false
+        }
+        history.content.withLock { content in
+            content.answered.apply(change)
+            content.underWay = nil
+        }
+        return true
+    }
+
+    private mutating func carryOut(_ change: ExpectedChange) async throws {
+        let user = SimulatedStore.superuser
+        switch change {
+        case .create(let name, let size):
+            references[name] = try await service.create(
+                name, in: directory, mode: .guarded(AttributeUpdate(size: UInt64(size))), as: user
+            ).entry.file
+            verifiers[name] = []
+        case .write(let name, let offset, let bytes, let isStable):
+            let result = try await service.write(
+                bytes, to: reference(name), at: UInt64(offset), isStable ? .fileSync : .unstable)
+            verifiers[name, default: []].insert(result.verifier)
+            // A client would send again what was lost.
+            if isStable, verifiers[name] != [result.verifier] { throw FileError.inputOutput }
+        case .commit(let name):
+            let result = try await service.commit(reference(name))
+            if verifiers[name, default: []].contains(where: { $0 != result.verifier }) { throw FileError.inputOutput }
+            verifiers[name] = []
+        case .truncate(let name, let size): try await service.truncate(reference(name), to: UInt64(size))
+        case .remove(let name):
+            _ = try await service.remove(name, from: directory, as: user)
+            references[name] = nil
+        case .rename(let name, let newName):
+            _ = try await service.rename(name, in: directory, to: newName, in: directory, as: user)
+            guard name != newName else { return }
+            references[newName] = references.removeValue(forKey: name)
+            verifiers[newName] = verifiers.removeValue(forKey: name)
+        }
+    }
+
+    private mutating func reference(_ name: FileName) async throws -> FileReference {
+        if let known = references[name] { return known }
+        let found = try await service.lookUp(name, in: directory, as: SimulatedStore.superuser).file
+        references[name] = found
+        return found
+    }
+}
