@@ -63,7 +63,8 @@ public struct Superblock: Hashable, Sendable {
 
     public init(
         storeID: StoreID, volumeID: VolumeID, volumeIndex: Int, defaultPolicy: ErasureCodingPolicy, epoch: Epoch,
-        promisedEpoch: Epoch? = nil, mirrorSet: [VolumeID], firstLogNumber: LogNumber, registeredVolumes: [RegisteredVolume],
+        promisedEpoch: Epoch? = nil, mirrorSet: [VolumeID], firstLogNumber: LogNumber,
+        registeredVolumes: [RegisteredVolume],
         handleKey: HandleKey, createdAt: Timestamp
     ) {
         self.storeID = storeID

@@ -40,7 +40,8 @@ extension EmbeddedFileService {
         do throws(NamespaceError) {
             namespace = try Namespace.open(
                 [inspection.mirrors[0].location], fileSystem: fileSystem, storeID: inspection.superblock.storeID,
-                epoch: inspection.mirrors[0].position.epoch, isForReading: true, logger: log, onMirrorFailure: { _, _ in false })
+                epoch: inspection.mirrors[0].position.epoch, isForReading: true, logger: log,
+                onMirrorFailure: { _, _ in false })
         } catch {
             throw StoreRefusal(.damaged, "the metadata cannot be opened: \(error)")
         }

@@ -115,7 +115,8 @@ struct GroupSink: WriteBackSink {
                 try transaction.put(.putInode(inode))
             }
         } catch {
-            core.log.error("a file's attributes cannot be read: \(error)", metadata: ["file": "\(file.fileID.rawValue)"])
+            core.log.error(
+                "a file's attributes cannot be read: \(error)", metadata: ["file": "\(file.fileID.rawValue)"])
         }
     }
 

@@ -96,7 +96,8 @@ public final class OpenFileContext: Sendable {
     /// Throws the sticky error of an earlier write-back, which is told by this, or `removed`.
     /// - Precondition: the payload ends at or below `Limits.maxFileBytes`.
     func write(
-        _ payload: Payload, at offset: UInt64, isStable: Bool, now: Timestamp, elapsed: Duration, clearingModeBits mask: UInt32,
+        _ payload: Payload, at offset: UInt64, isStable: Bool, now: Timestamp, elapsed: Duration,
+        clearingModeBits mask: UInt32,
         drainChunkBytes: Int, stripeSizeBytes: Int
     ) throws(WriteBackError) -> Acceptance {
         let result: Result<Acceptance, WriteBackError> = state.withLock { state in

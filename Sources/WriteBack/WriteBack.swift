@@ -64,7 +64,8 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
     ) async throws(WriteBackError) -> (before: FileAttributes, after: FileAttributes) {
         let accepted = try file.write(
             payload, at: offset, isStable: isStable, now: clock.now(), elapsed: clock.elapsed(),
-            clearingModeBits: clearingModeBits, drainChunkBytes: limits.drainChunkBytes, stripeSizeBytes: sink.stripeSizeBytes)
+            clearingModeBits: clearingModeBits, drainChunkBytes: limits.drainChunkBytes,
+            stripeSizeBytes: sink.stripeSizeBytes)
         let isOverBudget = state.withLock { state in
             state.active[file.fileID] = file
             state.pendingBytes += accepted.addedBytes

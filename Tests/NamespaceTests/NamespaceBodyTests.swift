@@ -233,7 +233,9 @@ struct NamespaceBodyTests {
         await namespace.close()
     }
 
-    @Test("a change, and what relies on it, is answered when it is durable on every mirror; a look, before", arguments: [0, 1])
+    @Test(
+        "a change, and what relies on it, is answered when it is durable on every mirror; a look, before",
+        arguments: [0, 1])
     func answersWhenDurable(_ slowMirror: Int) async throws {
         let fixture = try Fixture()
         let namespace = try fixture.open()
