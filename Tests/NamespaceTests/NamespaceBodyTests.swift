@@ -214,12 +214,15 @@ struct NamespaceBodyTests {
         let before = [0, 1].map { fixture.disk.callCount(.sync, under: "/v\($0)/") }
         let count = 200
         try await withThrowingTaskGroup(of: Void.self) { group in
-            group.addTask { try await namespace.create(Fixture.name("first")) }
+            group.addTask {
+                defer { gate.stopExpecting() }
+                try await namespace.create(Fixture.name("first"))
+            }
             await gate.waitForArrival()
             for index in 0..<count {
                 group.addTask { try await namespace.create(Fixture.name("\(index)")) }
             }
-            while namespace.queuedRequests < count { await Task.yield() }
+            while namespace.queuedRequests < count, !gate.isAbandoned { await Task.yield() }
             gate.open()
             try await group.waitForAll()
         }
@@ -241,6 +244,7 @@ struct NamespaceBodyTests {
         let pause = namespace.queueBody { batch.pass() }
         await batch.waitForArrival()
         let created = Task { () async throws in
+            defer { disk.stopExpecting() }
             try await namespace.create(Fixture.name("a"))
             isAnswered.set()
         }
