@@ -41,7 +41,13 @@ final class FileNodeTable: Sendable {
     }
 
     /// The file was removed; references that callers still hold answer as stale.
-    func remove(_ id: FileID) { state.withLock { _ = $0.nodes.removeValue(forKey: id) } }
+    func remove(_ id: FileID) {
+        state.withLock { state in
+            state.nodes[id] = nil
+            // Ids of removed nodes are otherwise met only when the table is full.
+            if state.ids.count > 2 * state.nodes.count + 1024 { state.ids = Array(state.nodes.keys) }
+        }
+    }
 
     /// Every node, for shutdown and status.
     var all: [FileNode] { state.withLock { Array($0.nodes.values) } }

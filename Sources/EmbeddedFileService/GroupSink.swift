@@ -104,11 +104,19 @@ struct GroupSink: WriteBackSink {
         }
     }
 
-    func durableAttributes(of file: FileID) async -> FileAttributes? {
-        let inode = try? await core.transact { transaction throws(FileError) in
-            try transaction.inodeIfAny(file)
+    func revert(_ file: OpenFileContext) async {
+        do throws(FileError) {
+            // On the namespace thread, so that a truncate comes before or after this, not in between.
+            try await core.transact { transaction throws(FileError) in
+                guard var inode = try transaction.inodeIfAny(file.fileID) else { return }
+                file.revert(size: inode.size, usedBytes: inode.usedBytes)
+                // Clients have seen these times; they must not go back when the file is read anew.
+                inode.adopt(file.attributes)
+                try transaction.put(.putInode(inode))
+            }
+        } catch {
+            core.log.error("a file's attributes cannot be read: \(error)", metadata: ["file": "\(file.fileID.rawValue)"])
         }
-        return (inode ?? nil)?.attributes
     }
 
     func acknowledgedBytesWereLost(in file: FileID, because error: WriteBackError) {
@@ -185,7 +193,7 @@ struct GroupSink: WriteBackSink {
         do throws(StripingError) {
             stream = try StripedOutputStream(
                 group: id, generationStamp: row.generationStamp, coder: coder, targets: targets,
-                minimumTargets: VolumeSet.minimumTargets(core.policy), pool: pool)
+                minimumTargets: core.volumes.neededTargets(core.policy), pool: pool)
         } catch {
             guard case .tooFewTargets(let present, let needed) = error else {
                 preconditionFailure("a stream can only begin or lack targets")

@@ -60,9 +60,10 @@ public struct ErasureCodingPolicy: Hashable, Sendable, CustomStringConvertible {
         self.cellSizeBytes = cellSizeBytes
     }
 
-    /// Reads `RS-6-3-1024k`.
+    /// Reads `RS-6-3-1024k`, or `RS-6-3` for the same: HDFS's usual cells are of 1024k.
     public init(_ name: String) throws(Refusal) {
-        let parts = name.split(separator: "-", omittingEmptySubsequences: false)
+        var parts = name.split(separator: "-", omittingEmptySubsequences: false)
+        if parts.count == 3 { parts.append("1024k") }
         guard parts.count == 4, let codec = Codec(rawValue: String(parts[0])), let k = Int(parts[1]),
             let m = Int(parts[2]), parts[3].last == "k", let cell = Int(parts[3].dropLast()),
             cell > 0, cell <= Limits.maxCellSizeBytes / 1024

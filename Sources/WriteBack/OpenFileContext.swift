@@ -28,6 +28,8 @@ public final class OpenFileContext: Sendable {
         /// Of the last WRITE or truncate that was given its place.
         var sequence: WriteSequence
         var drainedThrough: WriteSequence
+        /// The last WRITE that is answered before it is durable.
+        var lastUnstable = WriteSequence.zero
         var demand = DrainDemand.none
         var isScheduled = false
         /// The sizes that the file was truncated to while a drain is out: its bytes from there on are void.
@@ -94,7 +96,7 @@ public final class OpenFileContext: Sendable {
     /// Throws the sticky error of an earlier write-back, which is told by this, or `removed`.
     /// - Precondition: the payload ends at or below `Limits.maxFileBytes`.
     func write(
-        _ payload: Payload, at offset: UInt64, now: Timestamp, elapsed: Duration, clearingModeBits mask: UInt32,
+        _ payload: Payload, at offset: UInt64, isStable: Bool, now: Timestamp, elapsed: Duration, clearingModeBits mask: UInt32,
         drainChunkBytes: Int, stripeSizeBytes: Int
     ) throws(WriteBackError) -> Acceptance {
         let result: Result<Acceptance, WriteBackError> = state.withLock { state in
@@ -109,6 +111,7 @@ public final class OpenFileContext: Sendable {
             let bytesBefore = state.pending.byteCount
             state.sequence = state.sequence.next
             state.pending.insert(payload, at: offset, sequence: state.sequence)
+            if !isStable { state.lastUnstable = state.sequence }
             state.attributes.size = max(state.attributes.size, offset + UInt64(payload.count))
             state.attributes.mode &= ~mask
             state.attributes.touch(now)
@@ -161,6 +164,8 @@ public final class OpenFileContext: Sendable {
     public func remove() -> Int {
         let (freed, waiters) = state.withLock { state in
             state.isRemoved = true
+            // Nobody can ask for it any more.
+            state.failure = nil
             let freed = state.pending.byteCount
             state.pending.removeAll()
             if state.isDraining { state.drainClip = 0 }
@@ -301,30 +306,36 @@ public final class OpenFileContext: Sendable {
     }
 
     /// Ends a turn that failed, first half: new writes are refused from here on, the pending bytes are given
-    /// up. Returns the bytes freed.
-    func beginFailure(_ error: WriteBackError) -> Int {
+    /// up. Returns the bytes freed, and whether some of them had been acknowledged.
+    func beginFailure(_ error: WriteBackError) -> (freedBytes: Int, losesAcknowledged: Bool) {
         state.withLock { state in
-            state.failure = error
+            if !state.isRemoved { state.failure = error }
+            let losesAcknowledged =
+                !state.isRemoved && !state.pending.isEmpty && state.lastUnstable > state.drainedThrough
             let freed = state.pending.byteCount
             state.pending.removeAll()
             state.demand = .none
-            return freed
+            return (freed, losesAcknowledged)
         }
     }
 
-    /// Second half, after the write verifier changed: the file is again what the store has of it, and whoever
-    /// waited is told. An error that somebody was told is not sticky any more.
-    func endFailure(_ error: WriteBackError, durable: FileAttributes?, turn: consuming DrainTurn) {
+    /// Between the halves: the file is again what the store has of it.
+    public func revert(size: UInt64, usedBytes: UInt64) {
+        state.withLock { state in
+            state.attributes.size = size
+            state.attributes.usedBytes = usedBytes
+        }
+    }
+
+    /// Second half, after the write verifier changed and the file was reverted: whoever waited is told. An
+    /// error that somebody was told is not sticky any more.
+    func endFailure(_ error: WriteBackError, turn: consuming DrainTurn) {
         precondition(turn.file == fileID)
         let waiters = state.withLock { state in
             state.isDraining = false
             state.isScheduled = false
             state.hasOpenOutput = false
             state.drainedThrough = state.sequence
-            if let durable {
-                state.attributes.size = durable.size
-                state.attributes.usedBytes = durable.usedBytes
-            }
             if !state.waiters.isEmpty { state.failure = nil }
             defer { state.waiters = [] }
             return state.waiters

@@ -22,8 +22,8 @@ public protocol WriteBackSink: Sendable {
     /// one file. With no runs it waits until all that was recorded of the file is durable.
     func drain(_ plan: DrainPlan, of file: OpenFileContext) async throws(WriteBackError)
 
-    /// The attributes that the store has of a file; nil when it was removed. Called after a failed drain.
-    func durableAttributes(of file: FileID) async -> FileAttributes?
+    /// Makes the file in memory what the store has of it (`OpenFileContext.revert`). Called after a failed drain.
+    func revert(_ file: OpenFileContext) async
 
     /// Acknowledged unstable bytes of the file were lost: the write verifier must change. Returns after it did.
     func acknowledgedBytesWereLost(in file: FileID, because error: WriteBackError)

@@ -99,7 +99,7 @@ extension Namespace {
     }
 
     func child(_ name: FileName) async throws(NamespaceError) -> FileID? {
-        try await perform { transaction throws(NamespaceError) in try transaction.entry(.root, name)?.child }
+        try await read { transaction throws(NamespaceError) in try transaction.entry(.root, name)?.child }
     }
 }
 

@@ -28,6 +28,20 @@ struct StorePlacesTests {
                 == .usage)
     }
 
+    @Test("a store whose making was interrupted is recognised, not served and not formatted over")
+    func interrupted() throws {
+        let disk = SimulatedFileSystem(directories: ["/data"])
+        let places = try StorePlaces(data: "/data", count: 3, listed: nil, fileSystem: disk)
+        let stop = Refusal(.inputOutput, "stopped")
+        #expect(throws: Refusal.self) {
+            try places.makeVolumes(fileSystem: disk) { () throws(Refusal) in throw stop }
+        }
+        #expect(
+            code { () throws(Refusal) in
+                try StorePlaces(data: "/data", count: 3, listed: nil, fileSystem: disk)
+            } == .store)
+    }
+
     @Test("real volumes are never formatted unasked")
     func listedIsNotFormatted() throws {
         let disk = SimulatedFileSystem(directories: ["/data", "/a", "/b", "/c"])

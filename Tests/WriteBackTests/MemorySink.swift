@@ -53,8 +53,8 @@ final class MemorySink: WriteBackSink {
         if let error { throw error }
     }
 
-    func durableAttributes(of file: FileID) async -> FileAttributes? {
-        state.withLock { testAttributes(file, size: UInt64($0.files[file]?.count ?? 0)) }
+    func revert(_ file: OpenFileContext) async {
+        file.revert(size: state.withLock { UInt64($0.files[file.fileID]?.count ?? 0) }, usedBytes: 0)
     }
 
     func acknowledgedBytesWereLost(in file: FileID, because error: WriteBackError) {
