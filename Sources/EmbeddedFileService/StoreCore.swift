@@ -29,6 +29,7 @@ final class StoreCore: Sendable {
     let namespace: Namespace
     let volumes: VolumeSet
     let nodes: FileNodeTable
+    private let arrivals = ArrivalOrder()
     let groups: GroupTable
     let references = GroupReferences()
     let verifier: VerifierSource
@@ -81,16 +82,27 @@ final class StoreCore: Sendable {
         try await look { transaction throws(FileError) in try transaction.reservedGroupID() }
     }
 
-    /// The one node of a file.
+    /// The one node of a file. Calls that come one after the other go on in that order, if they run on one
+    /// thread, whether the node had to be read first or not.
     func node(of file: FileReference) async throws(FileError) -> FileNode {
-        if let node = nodes[file.id] {
+        let (node, ticket) = arrivals.enter(file.id) { nodes[file.id] }
+        if let node {
             guard node.generation == file.generation else { throw .stale }
             return node
         }
-        return try await look { [self] transaction throws(FileError) in
-            let inode = try transaction.existing(file)
-            return try loadNode(inode, &transaction)
+        let result: Result<FileNode, FileError>
+        do throws(FileError) {
+            result = .success(
+                try await look { [self] transaction throws(FileError) in
+                    let inode = try transaction.existing(file)
+                    return try loadNode(inode, &transaction)
+                })
+        } catch {
+            result = .failure(error)
         }
+        await arrivals.waitForTurn(ticket, of: file.id)
+        arrivals.leave(file.id)
+        return try result.get()
     }
 
     /// The node of an inode that was just read. On the namespace thread.
