@@ -3,7 +3,7 @@
 // There is at most one node of a file at any time (FileNodeTable), so what it says is what is true.
 // All changes but those by WRITE are made on the namespace thread, in the order of the records.
 //
-// Lock order: `extents`, then the context's own lock. Neither is held while anything is called.
+// Lock order: `extents`, then the context's own lock.
 
 internal import Model
 internal import Namespace
@@ -19,8 +19,6 @@ final class FileNode: Sendable {
     let context: OpenFileContext?
     /// Of a regular file, loaded with the node.
     let extents: Mutex<ExtentMap>
-    /// What the drains of this file write to; only touched by the one drain there is at a time.
-    let output = Mutex<GroupOutput?>(nil)
 
     /// Of everything but regular files, whose context has theirs.
     private let ownAttributes: Mutex<FileAttributes>
@@ -57,7 +55,5 @@ final class FileNode: Sendable {
     }
 
     /// Whether the node can be forgotten without losing anything.
-    var isClean: Bool {
-        (context?.isClean ?? true) && output.withLock { $0 == nil }
-    }
+    var isClean: Bool { context?.isClean ?? true }
 }

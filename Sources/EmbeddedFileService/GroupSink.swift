@@ -258,9 +258,12 @@ struct GroupSink: WriteBackSink {
                 rows.append(row)
             }
             for output in ended { core.groups.close(output.row.id) }
-            guard let node = core.nodes[file.fileID], var inode = try transaction.inodeIfAny(file.fileID) else {
+            guard var inode = try transaction.inodeIfAny(file.fileID) else {
                 // Removed meanwhile: nobody will ask for these bytes.
                 return try core.record(ExtentMap.Edit(), of: file.fileID, rows: rows, &transaction)
+            }
+            guard let node = core.nodes[file.fileID], node.context === file else {
+                preconditionFailure("the node of \(file.fileID) was forgotten while its bytes were drained")
             }
             // A truncate that took its place while the drain was out wins: it has the higher sequence.
             let clip = file.drainClip ?? .max

@@ -38,6 +38,9 @@ public final class OpenFileContext: Sendable {
         /// Whether the sink may hold something open for this file.
         var hasOpenOutput = false
         var failure: WriteBackError?
+        /// Failures so far, and the last of them: for a write that waits after somebody else was told.
+        var failureCount = 0
+        var lastFailure: WriteBackError?
         var isRemoved = false
         var waiters: [Waiter] = []
         var lastArrival = Duration.zero
@@ -76,6 +79,9 @@ public final class OpenFileContext: Sendable {
         }
     }
 
+    /// Whether the file is gone.
+    public var isRemoved: Bool { state.withLock { $0.isRemoved } }
+
     /// The highest sequence given out.
     public var sequence: WriteSequence { state.withLock { $0.sequence } }
 
@@ -89,6 +95,8 @@ public final class OpenFileContext: Sendable {
         /// covered older pending bytes.
         let addedBytes: Int
         let mustSchedule: Bool
+        /// Failed drains before this write.
+        let failureCount: Int
     }
 
     /// Gives the write its place in the file's order and makes it visible. `now` becomes the time of the file.
@@ -107,7 +115,8 @@ public final class OpenFileContext: Sendable {
             if payload.isEmpty {
                 return .success(
                     Acceptance(
-                        sequence: state.sequence, change: (before, before), addedBytes: 0, mustSchedule: false))
+                        sequence: state.sequence, change: (before, before), addedBytes: 0, mustSchedule: false,
+                        failureCount: state.failureCount))
             }
             let bytesBefore = state.pending.byteCount
             state.sequence = state.sequence.next
@@ -130,7 +139,8 @@ public final class OpenFileContext: Sendable {
             return .success(
                 Acceptance(
                     sequence: state.sequence, change: (before, state.liveAttributes),
-                    addedBytes: state.pending.byteCount - bytesBefore, mustSchedule: state.schedule()))
+                    addedBytes: state.pending.byteCount - bytesBefore, mustSchedule: state.schedule(),
+                    failureCount: state.failureCount))
         }
         return try result.get()
     }
@@ -217,12 +227,16 @@ public final class OpenFileContext: Sendable {
     var pendingBytes: Int { state.withLock { $0.pending.byteCount } }
 
     /// Waits until everything written so far is durable. `schedule` is called when a drain must be queued.
-    func waitUntilDurable(schedule: () -> Void) async throws(WriteBackError) {
+    ///
+    /// - Parameter failureCount: of the write that waits, if it is one: a drain that has failed since may have had
+    ///   its bytes, even if somebody else was told of that.
+    func waitUntilDurable(since failureCount: Int? = nil, schedule: () -> Void) async throws(WriteBackError) {
         let error: WriteBackError? = await withUnsafeContinuation { continuation in
             enum Answer { case now(WriteBackError?), later(mustSchedule: Bool) }
             let answer: Answer = state.withLock { state in
                 if state.isRemoved { return .now(.removed) }
                 if let failure = state.tellFailure() { return .now(failure) }
+                if let failureCount, failureCount != state.failureCount { return .now(state.lastFailure) }
                 if state.sequence <= state.drainedThrough { return .now(nil) }
                 state.waiters.append(Waiter(sequence: state.sequence, continuation: continuation))
                 state.demand = max(state.demand, .everything)
@@ -311,6 +325,8 @@ public final class OpenFileContext: Sendable {
     func beginFailure(_ error: WriteBackError) -> (freedBytes: Int, losesAcknowledged: Bool) {
         state.withLock { state in
             if !state.isRemoved { state.failure = error }
+            state.failureCount += 1
+            state.lastFailure = error
             let losesAcknowledged =
                 !state.isRemoved && !state.pending.isEmpty && state.lastUnstable > state.drainedThrough
             let freed = state.pending.byteCount

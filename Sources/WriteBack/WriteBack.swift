@@ -73,7 +73,7 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
         }
         if accepted.mustSchedule { enqueue(file) }
         if isStable {
-            try await file.waitUntilDurable { enqueue(file) }
+            try await file.waitUntilDurable(since: accepted.failureCount) { enqueue(file) }
         } else if isOverBudget {
             relievePressure()
             await waitForBudget()
