@@ -224,10 +224,16 @@ struct MirrorTests {
         if case .verified = fixture.inspect(0) { #expect(try dump(fixture, 0) == expected) }
     }
 
-    @Test("a copy that is interrupted leaves no mirror or a whole one", arguments: 0..<60)
+    @Test("a copy that is interrupted leaves no mirror or a whole one, also over one with a log", arguments: 0..<60)
     func interruptedCopy(calls: Int) async throws {
         var fixture = try Fixture()
-        let namespace = try fixture.open([fixture.mirrors[0]])
+        // Cut off while it was in use, so that much of the old mirror is in its log only.
+        let old = try fixture.open()
+        for index in 0..<20 { try await old.create(Fixture.name("old\(index)")) }
+        fixture.disk = fixture.disk.crash(seed: UInt64(calls))
+        await old.close()
+        #expect(fixture.disk.content(of: fixture.mirrors[1].path + "-wal")?.isEmpty == false)
+        let namespace = try fixture.open([fixture.mirrors[0]], epoch: 2)
         for index in 0..<20 { try await namespace.create(Fixture.name("\(index)")) }
         await namespace.close()
         fixture.disk.losePower(afterCalls: calls)
@@ -237,11 +243,29 @@ struct MirrorTests {
         switch fixture.inspect(1) {
         case .missing: break
         case .verified(let found):
-            #expect(found.logNumber == LogNumber(rawValue: 1) || found == position(fixture, 0))
+            #expect(found.epoch == Epoch(rawValue: 1) || found == position(fixture, 0))
         case .damaged(let reason, _): Issue.record("\(reason)")
         }
         try Namespace.copy(from: fixture.mirrors[0], to: fixture.mirrors[1], fileSystem: fixture.disk)
         #expect(fixture.inspect(1) == fixture.inspect(0))
+        #expect(try dump(fixture, 1) == dump(fixture, 0))
+    }
+
+    @Test("a copy takes away the log of the mirror that it replaces")
+    func copyOverLog() async throws {
+        var fixture = try Fixture()
+        let old = try fixture.open()
+        for index in 0..<20 { try await old.create(Fixture.name("old\(index)")) }
+        fixture.disk = fixture.disk.crash(seed: 1)
+        await old.close()
+        let namespace = try fixture.open([fixture.mirrors[0]], epoch: 2)
+        for index in 0..<20 { try await namespace.create(Fixture.name("\(index)")) }
+        await namespace.close()
+        #expect(fixture.disk.content(of: fixture.mirrors[1].path + "-wal")?.isEmpty == false)
+        try Namespace.copy(from: fixture.mirrors[0], to: fixture.mirrors[1], fileSystem: fixture.disk)
+        #expect(fixture.disk.content(of: fixture.mirrors[1].path + "-wal") == nil)
+        #expect(fixture.inspect(1) == fixture.inspect(0))
+        #expect(try dump(fixture, 1) == dump(fixture, 0))
     }
 
     @Test("a format that is interrupted leaves no mirror or a whole one", arguments: 0..<60)
