@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import threading
@@ -39,10 +40,11 @@ class Gateway:
     # Those that run, so that the runner can end what a failed test left behind.
     running = []
 
-    def __init__(self, *arguments, log, environment=None):
+    def __init__(self, *arguments, log, environment=None, max_open_files=None):
         """Starts it and waits until it serves; raises Refused when it ends instead.
 
-        `log` is the path of a file to which its standard error is appended.
+        `log` is the path of a file to which its standard error is appended. `max_open_files` becomes its limit,
+        soft and hard.
         """
         self.lines = []
         self.log = log
@@ -52,7 +54,9 @@ class Gateway:
         self.process = subprocess.Popen(
             [binary, "serve", *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE, text=True, errors="replace",
-            env={**os.environ, **environment} if environment else None)
+            env={**os.environ, **environment} if environment else None,
+            preexec_fn=max_open_files and (
+                lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (max_open_files, max_open_files))))
         Gateway.running.append(self)
         self.reader = threading.Thread(target=self._read_log, daemon=True)
         self.reader.start()

@@ -6,6 +6,7 @@ import socket
 
 from gateway import Gateway, Refused, sluice, status
 from harness import Failure, check, equal, test
+from nfs3 import FILE_SYNC
 from store import Store
 
 # sysexits.h
@@ -292,3 +293,18 @@ def ports(directory):
         code, _, errors = sluice("serve", "--data", two.data, "--listen", f"127.0.0.1:{first.port}", timeout=120)
         check(code not in (0, USAGE), f"an address in use: exit code {code}; {errors}")
         check(str(first.port) in errors, f"the message does not name the port: {errors}")
+
+
+@test("hundreds of small files are written and read with the 1,024 open files that a shell allows")
+def few_descriptors(directory):
+    store = Store(directory, 3, 2, cell_kib=64)
+    with store.serve(max_open_files=1024) as gateway, gateway.client() as client:
+        handles = []
+        for number in range(600):
+            handle = client.create(client.root, b"%d" % number, mode=0o644).handle
+            client.write(handle, 0, b"bytes of %d" % number, FILE_SYNC)
+            handles.append(handle)
+        for number, handle in enumerate(handles):
+            equal(client.read_file(handle), b"bytes of %d" % number, "the bytes")
+        equal(store.status()["health"], "green", "health")
+        equal(gateway.stop(), 0, "the exit code of SIGTERM")
