@@ -104,13 +104,6 @@ struct GroupSink: WriteBackSink {
         }
     }
 
-    func durableAttributes(of file: FileID) async -> FileAttributes? {
-        let inode = try? await core.transact { transaction throws(FileError) in
-            try transaction.inodeIfAny(file)
-        }
-        return (inode ?? nil)?.attributes
-    }
-
     func acknowledgedBytesWereLost(in file: FileID, because error: WriteBackError) {
         core.verifier.change()
         core.counters.writeBackErrors.add(1, ordering: .relaxed)
@@ -249,9 +242,12 @@ struct GroupSink: WriteBackSink {
                 rows.append(row)
             }
             for output in ended { core.groups.close(output.row.id) }
-            guard let node = core.nodes[file.fileID], var inode = try transaction.inodeIfAny(file.fileID) else {
+            guard var inode = try transaction.inodeIfAny(file.fileID) else {
                 // Removed meanwhile: nobody will ask for these bytes.
                 return try core.record(ExtentMap.Edit(), of: file.fileID, rows: rows, &transaction)
+            }
+            guard let node = core.nodes[file.fileID], node.context === file else {
+                preconditionFailure("the node of \(file.fileID) was forgotten while its bytes were drained")
             }
             // A truncate that took its place while the drain was out wins: it has the higher sequence.
             let clip = file.drainClip ?? .max
@@ -267,7 +263,7 @@ struct GroupSink: WriteBackSink {
             node.extents.withLock { $0 = map }
             inode.usedBytes = UInt64(Int64(inode.usedBytes) + edit.byteChange)
             let used = inode.usedBytes
-            file.updateAttributes { $0.usedBytes = used }
+            file.didRecord(size: inode.size, usedBytes: used)
             inode.adopt(file.attributes)
             try transaction.put(.putInode(inode))
             return dead

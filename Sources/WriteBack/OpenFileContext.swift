@@ -35,7 +35,12 @@ public final class OpenFileContext: Sendable {
         var isDraining = false
         /// Whether the sink may hold something open for this file.
         var hasOpenOutput = false
+        /// What the size falls back to when pending bytes are lost.
+        var recordedSize: UInt64
         var failure: WriteBackError?
+        /// Failures so far, and the last of them: for a write that waits after somebody else was told.
+        var failureCount = 0
+        var lastFailure: WriteBackError?
         var isRemoved = false
         var waiters: [Waiter] = []
         var lastArrival = Duration.zero
@@ -57,7 +62,9 @@ public final class OpenFileContext: Sendable {
     /// - Parameter sequence: the highest that the store knows of this file.
     public init(attributes: FileAttributes, sequence: WriteSequence) {
         fileID = attributes.fileID
-        state = Mutex(State(attributes: attributes, sequence: sequence, drainedThrough: sequence))
+        state = Mutex(
+            State(
+                attributes: attributes, sequence: sequence, drainedThrough: sequence, recordedSize: attributes.size))
     }
 
     // MARK: Attributes
@@ -74,6 +81,17 @@ public final class OpenFileContext: Sendable {
         }
     }
 
+    /// What the store has recorded of a drain or truncate, in the order of the records (on the namespace thread).
+    public func didRecord(size: UInt64, usedBytes: UInt64) {
+        state.withLock { state in
+            state.recordedSize = size
+            state.attributes.usedBytes = usedBytes
+        }
+    }
+
+    /// Whether the file is gone.
+    public var isRemoved: Bool { state.withLock { $0.isRemoved } }
+
     /// The highest sequence given out.
     public var sequence: WriteSequence { state.withLock { $0.sequence } }
 
@@ -87,6 +105,8 @@ public final class OpenFileContext: Sendable {
         /// covered older pending bytes.
         let addedBytes: Int
         let mustSchedule: Bool
+        /// Failed drains before this write.
+        let failureCount: Int
     }
 
     /// Gives the write its place in the file's order and makes it visible. `now` becomes the time of the file.
@@ -104,7 +124,8 @@ public final class OpenFileContext: Sendable {
             if payload.isEmpty {
                 return .success(
                     Acceptance(
-                        sequence: state.sequence, change: (before, before), addedBytes: 0, mustSchedule: false))
+                        sequence: state.sequence, change: (before, before), addedBytes: 0, mustSchedule: false,
+                        failureCount: state.failureCount))
             }
             let bytesBefore = state.pending.byteCount
             state.sequence = state.sequence.next
@@ -126,7 +147,8 @@ public final class OpenFileContext: Sendable {
             return .success(
                 Acceptance(
                     sequence: state.sequence, change: (before, state.liveAttributes),
-                    addedBytes: state.pending.byteCount - bytesBefore, mustSchedule: state.schedule()))
+                    addedBytes: state.pending.byteCount - bytesBefore, mustSchedule: state.schedule(),
+                    failureCount: state.failureCount))
         }
         return try result.get()
     }
@@ -142,6 +164,7 @@ public final class OpenFileContext: Sendable {
             state.pending.truncate(to: size)
             if state.isDraining { state.drainClip = min(state.drainClip ?? size, size) }
             state.attributes.size = size
+            state.recordedSize = size
             change(&state.attributes)
             return (state.sequence, bytesBefore - state.pending.byteCount)
         }
@@ -200,23 +223,28 @@ public final class OpenFileContext: Sendable {
         }
     }
 
-    /// Neither pending bytes, nor a drain, nor anything open, nor an error that nobody was told.
+    /// Neither pending bytes, nor a drain, nor anything open, nor an error that nobody was told. Nobody can be told
+    /// an error of a file that is gone.
     public var isClean: Bool {
         state.withLock { state in
             state.pending.isEmpty && !state.isDraining && !state.isScheduled && !state.hasOpenOutput
-                && state.failure == nil
+                && (state.failure == nil || state.isRemoved)
         }
     }
 
     var pendingBytes: Int { state.withLock { $0.pending.byteCount } }
 
     /// Waits until everything written so far is durable. `schedule` is called when a drain must be queued.
-    func waitUntilDurable(schedule: () -> Void) async throws(WriteBackError) {
+    ///
+    /// - Parameter failureCount: of the write that waits, if it is one: a drain that has failed since may have had
+    ///   its bytes, even if somebody else was told of that.
+    func waitUntilDurable(since failureCount: Int? = nil, schedule: () -> Void) async throws(WriteBackError) {
         let error: WriteBackError? = await withUnsafeContinuation { continuation in
             enum Answer { case now(WriteBackError?), later(mustSchedule: Bool) }
             let answer: Answer = state.withLock { state in
                 if state.isRemoved { return .now(.removed) }
                 if let failure = state.tellFailure() { return .now(failure) }
+                if let failureCount, failureCount != state.failureCount { return .now(state.lastFailure) }
                 if state.sequence <= state.drainedThrough { return .now(nil) }
                 state.waiters.append(Waiter(sequence: state.sequence, continuation: continuation))
                 state.demand = max(state.demand, .everything)
@@ -305,6 +333,8 @@ public final class OpenFileContext: Sendable {
     func beginFailure(_ error: WriteBackError) -> Int {
         state.withLock { state in
             state.failure = error
+            state.failureCount += 1
+            state.lastFailure = error
             let freed = state.pending.byteCount
             state.pending.removeAll()
             state.demand = .none
@@ -314,17 +344,14 @@ public final class OpenFileContext: Sendable {
 
     /// Second half, after the write verifier changed: the file is again what the store has of it, and whoever
     /// waited is told. An error that somebody was told is not sticky any more.
-    func endFailure(_ error: WriteBackError, durable: FileAttributes?, turn: consuming DrainTurn) {
+    func endFailure(_ error: WriteBackError, turn: consuming DrainTurn) {
         precondition(turn.file == fileID)
         let waiters = state.withLock { state in
             state.isDraining = false
             state.isScheduled = false
             state.hasOpenOutput = false
             state.drainedThrough = state.sequence
-            if let durable {
-                state.attributes.size = durable.size
-                state.attributes.usedBytes = durable.usedBytes
-            }
+            state.attributes.size = state.recordedSize
             if !state.waiters.isEmpty { state.failure = nil }
             defer { state.waiters = [] }
             return state.waiters

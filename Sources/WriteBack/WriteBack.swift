@@ -72,7 +72,7 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
         }
         if accepted.mustSchedule { enqueue(file) }
         if isStable {
-            try await file.waitUntilDurable { enqueue(file) }
+            try await file.waitUntilDurable(since: accepted.failureCount) { enqueue(file) }
         } else if isOverBudget {
             relievePressure()
             await waitForBudget()
@@ -170,8 +170,7 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
             // The verifier changes between the loss and the answers, so that no COMMIT can answer the old one.
             let freed = file.beginFailure(error)
             if freed > 0, error != .removed { sink.acknowledgedBytesWereLost(in: file.fileID, because: error) }
-            let durable = await sink.durableAttributes(of: file.fileID)
-            file.endFailure(error, durable: durable, turn: turn)
+            file.endFailure(error, turn: turn)
             returnToBudget(freed)
         }
         forgetIfClean(file)

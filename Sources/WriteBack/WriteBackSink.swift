@@ -19,11 +19,9 @@ public protocol WriteBackSink: Sendable {
 
     /// Returns when all runs of the plan are durable and published, so that a reader who looks at the pending
     /// writes first and at the store second finds each byte in one of them. Never called twice at once for
-    /// one file. With no runs it waits until all that was recorded of the file is durable.
+    /// one file. With no runs it waits until all that was recorded of the file is durable. Tells the file what it
+    /// recorded, by `didRecord`.
     func drain(_ plan: DrainPlan, of file: OpenFileContext) async throws(WriteBackError)
-
-    /// The attributes that the store has of a file; nil when it was removed. Called after a failed drain.
-    func durableAttributes(of file: FileID) async -> FileAttributes?
 
     /// Acknowledged unstable bytes of the file were lost: the write verifier must change. Returns after it did.
     func acknowledgedBytesWereLost(in file: FileID, because error: WriteBackError)

@@ -48,13 +48,10 @@ final class MemorySink: WriteBackSink {
                 }
             }
             state.files[file.fileID] = bytes
+            file.didRecord(size: UInt64(bytes.count), usedBytes: UInt64(bytes.count))
             return nil
         }
         if let error { throw error }
-    }
-
-    func durableAttributes(of file: FileID) async -> FileAttributes? {
-        state.withLock { testAttributes(file, size: UInt64($0.files[file]?.count ?? 0)) }
     }
 
     func acknowledgedBytesWereLost(in file: FileID, because error: WriteBackError) {
