@@ -1,7 +1,8 @@
 // READ: pending bytes on top of extents on top of zeros.
 //
-// The pending writes are looked at first, the extents second; see OpenFileContext.snapshot. The groups that the
-// extents name are retained before the extents' lock is let go, so their blocks stay until the read is done.
+// Pending writes and extents are looked at as one, under the extents' lock, which a truncate takes too: so a read
+// sees all of a truncate or nothing. The groups that the extents name are retained before that lock is let go, so
+// their blocks stay until the read is done.
 
 internal import BlockStore
 internal import FileService
@@ -23,14 +24,22 @@ struct FileReader {
     /// Reads up to `count` bytes; fewer only at the end of the file.
     func read(offset: UInt64, count: Int) async throws(FileError) -> ReadResult {
         let wanted = ByteRange(offset: min(offset, Limits.maxFileBytes), count: UInt64(count))
-        let (pending, attributes) = context.snapshot(wanted)
+        let (pending, attributes, extents) = node.extents.withLock { map in
+            let (pending, attributes) = context.snapshot(wanted)
+            guard let range = wanted.intersection(ByteRange(0, attributes.size)), !context.isRemoved else {
+                return (pending, attributes, [Extent]())
+            }
+            let extents = map.overlapping(range)
+            core.references.retain(extents.lazy.map(\.group))
+            return (pending, attributes, extents)
+        }
         guard let range = wanted.intersection(ByteRange(0, attributes.size)) else {
             return ReadResult(payload: Payload(), isAtEnd: offset >= attributes.size, attributes: attributes)
         }
-        let extents = node.extents.withLock { map in
-            let extents = map.overlapping(range)
-            core.references.retain(extents.lazy.map(\.group))
-            return extents
+        // Of a file that is gone the pending bytes are gone first, so what was just seen may be torn.
+        if context.isRemoved {
+            core.references.release(extents.lazy.map(\.group))
+            throw .stale
         }
         let result = await assemble(range, pending, extents)
         core.references.release(extents.lazy.map(\.group))
@@ -45,7 +54,6 @@ struct FileReader {
         var position = range.lowerBound
         do throws(FileError) {
             for piece in pending {
-                // A truncate can have come between the snapshot and now, but not between size and pieces.
                 guard let part = piece.range.intersection(range) else { continue }
                 try await appendStored(ByteRange(position, part.lowerBound), extents, to: &payload)
                 let start = Int(part.lowerBound - piece.range.lowerBound)

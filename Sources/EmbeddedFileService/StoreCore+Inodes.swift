@@ -135,7 +135,9 @@ extension StoreCore {
         if isLast {
             try transaction.put(.removeInode(inode.id))
             if let node = nodes[inode.id] {
+                // In this order: a reader who finds no extents any more finds the file removed.
                 effects.freedBytes = node.context?.remove() ?? 0
+                node.extents.withLock { $0 = ExtentMap() }
                 effects.removed = node
                 nodes.remove(inode.id)
             }
@@ -161,13 +163,15 @@ extension StoreCore {
         effects.deadGroups = try record(edit, of: inode.id, &transaction)
 
         let used = UInt64(Int64(inode.usedBytes) + edit.byteChange)
-        let truncated = context.truncate(to: size) { attributes in
-            attributes.usedBytes = used
-            attributes.mode &= ~mode
-            attributes.touch(now)
-            change(&attributes)
+        let truncated = node.extents.withLock { extents in
+            extents = map
+            return context.truncate(to: size) { attributes in
+                attributes.usedBytes = used
+                attributes.mode &= ~mode
+                attributes.touch(now)
+                change(&attributes)
+            }
         }
-        node.extents.withLock { $0 = map }
         effects.freedBytes = truncated.freedBytes
         effects.truncated = (node, truncated.sequence)
         inode.adopt(context.attributes)
