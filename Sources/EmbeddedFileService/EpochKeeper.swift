@@ -34,13 +34,11 @@ final class EpochKeeper: Sendable {
     var epoch: Epoch { current.withLock { $0.epoch } }
     var mirrorSet: [VolumeID] { current.withLock { $0.mirrorSet } }
 
-    /// Begins a new epoch with these mirrors. Blocks on the disks.
+    /// Begins a new epoch with these mirrors, or those of them whose superblock can be written. Blocks on the disks.
     ///
-    /// Returns false, and the store must not go on, when a mirror or too many others could not be written.
+    /// Returns false, and the store must not go on, when no mirror or too few volumes could be written.
     func advance(mirrorSet: [VolumeID], firstLogNumber: LogNumber? = nil) -> Bool {
         var next = current.withLock { $0 }
-        next.epoch = next.epoch.next
-        next.mirrorSet = mirrorSet
         if let firstLogNumber { next.firstLogNumber = firstLogNumber }
         for index in next.registeredVolumes.indices {
             let id = next.registeredVolumes[index].id
@@ -48,19 +46,24 @@ final class EpochKeeper: Sendable {
                 next.registeredVolumes[index].lastKnownPath = volume.directory
             }
         }
-        let mirrors = volumes.filter { mirrorSet.contains($0.id) }
-        let others = volumes.filter { !mirrorSet.contains($0.id) }
-        var written = 0
-        for volume in mirrors {
-            guard (try? volume.writeSuperblock(next.of(volume))) != nil else { return false }
-            written += 1
+        var mirrors = volumes.filter { mirrorSet.contains($0.id) }
+        while !mirrors.isEmpty {
+            next.epoch = next.epoch.next
+            next.mirrorSet = mirrors.map(\.id)
+            let failed = mirrors.filter { (try? $0.writeSuperblock(next.of($0))) == nil }
+            guard failed.isEmpty else {
+                // Some volumes may have the epoch that names them: another one begins without them.
+                lost.withLock { $0.formUnion(failed.map(\.id)) }
+                mirrors.removeAll { mirror in failed.contains { $0 === mirror } }
+                continue
+            }
+            let others = volumes.filter { volume in volume.isHealthy && !mirrors.contains { $0 === volume } }
+            let written = mirrors.count + others.count { (try? $0.writeSuperblock(next.of($0))) != nil }
+            guard written >= quorum else { return false }
+            current.withLock { $0 = next }
+            return true
         }
-        for volume in others where volume.isHealthy {
-            if (try? volume.writeSuperblock(next.of(volume))) != nil { written += 1 }
-        }
-        guard written >= quorum else { return false }
-        current.withLock { $0 = next }
-        return true
+        return false
     }
 }
 
@@ -70,6 +73,9 @@ extension EpochKeeper {
         lost.withLock { $0.formUnion(failed) }
         return advance(mirrorSet: remaining)
     }
+
+    /// No mirror can be made there: it is not tried again before the next start.
+    func giveUpMirror(on volume: VolumeID) { lost.withLock { _ = $0.insert(volume) } }
 
     /// A mirror was added; a new epoch begins with it, unless it has failed again already.
     func mirrorAdded(_ volume: VolumeID) -> Bool {

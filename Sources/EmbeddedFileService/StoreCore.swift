@@ -166,8 +166,9 @@ final class StoreCore: Sendable {
                 MirrorLocation(volume: candidate.id, directory: candidate.metadataDirectory))
         } catch {
             log.error("the metadata could not be copied: \(error)", metadata: ["volume": "\(candidate.directory)"])
-            candidate.fail(
-                .inputOutput(IOError(code: 5, operation: "copy metadata", path: candidate.metadataDirectory)))
+            // That may be the source or a lack of room, so it is no reason to give the volume up; but the next
+            // attempt is made elsewhere.
+            epochs.giveUpMirror(on: candidate.id)
             return
         }
         // On the namespace thread, in turn with the loss of mirrors.
