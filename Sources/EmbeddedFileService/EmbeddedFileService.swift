@@ -83,6 +83,9 @@ public final class EmbeddedFileService: FileService {
         _ payload: Payload, to file: FileReference, offset: UInt64, stability: WriteStability, as caller: Credentials
     ) async throws(FileError) -> WriteResult {
         let node = try await core.node(of: file)
+        // The node table forgets a node that nobody holds and that has nothing pending; before the bytes are
+        // pending, only this call holds it.
+        defer { withExtendedLifetime(node) {} }
         let context = try node.regularContext()
         let attributes = node.attributes
         guard attributes.allowsWritingData(by: caller) else { throw .accessDenied }

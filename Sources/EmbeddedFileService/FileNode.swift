@@ -19,8 +19,6 @@ final class FileNode: Sendable {
     let context: OpenFileContext?
     /// Of a regular file, loaded with the node.
     let extents: Mutex<ExtentMap>
-    /// What the drains of this file write to; only touched by the one drain there is at a time.
-    let output = Mutex<GroupOutput?>(nil)
 
     /// Of everything but regular files, whose context has theirs.
     private let ownAttributes: Mutex<FileAttributes>
@@ -57,7 +55,5 @@ final class FileNode: Sendable {
     }
 
     /// Whether the node can be forgotten without losing anything.
-    var isClean: Bool {
-        (context?.isClean ?? true) && output.withLock { $0 == nil }
-    }
+    var isClean: Bool { context?.isClean ?? true }
 }

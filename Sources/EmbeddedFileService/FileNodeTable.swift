@@ -34,7 +34,12 @@ final class FileNodeTable: Sendable {
         state.withLock { state in
             precondition(state.nodes[node.id] == nil, "a second node of \(node.id)")
             state.nodes[node.id] = node
-            state.ids.append(node.id)
+            // Ids of removed files stay in the list until their turn, which below the capacity never comes.
+            if state.ids.count > 2 * state.nodes.count + 1000 {
+                state.ids = Array(state.nodes.keys)
+            } else {
+                state.ids.append(node.id)
+            }
             // A few a time, so that no insertion takes long.
             for _ in 0..<8 where state.nodes.count > capacity { state.examineNext() }
         }
