@@ -72,23 +72,25 @@ let package = Package(
             swiftSettings: swiftSettings),
         tests("ModelTests", ["Model"]),
         tests("PlatformTests", ["Model", "Platform", "FaultInjection", nioCore]),
-        tests("XDRTests", ["XDR", nioCore]),
+        tests("XDRTests", ["XDR", "FaultInjection", nioCore]),
         tests("ErasureCodingTests", ["ErasureCoding", "Model"]),
-        tests("ONCRPCTests", ["ONCRPC", "XDR", "Model", "Platform", nioCore, nioPosix, logging]),
+        tests("ONCRPCTests", ["ONCRPC", "FaultInjection", "XDR", "Model", "Platform", nioCore, nioPosix, logging]),
         tests("BlockStoreTests", ["BlockStore", "ErasureCoding", "Model", "Platform", "FaultInjection", nioCore]),
         tests(
             "StripingTests",
             ["Striping", "BlockStore", "ErasureCoding", "Model", "Platform", "FaultInjection", nioCore, logging],
             resources: [.copy("Fixtures")]),
         tests("NamespaceTests", ["Namespace", "Model", "Platform", "FaultInjection", logging]),
-        tests("WriteBackTests", ["WriteBack", "Model", "Platform", nioCore]),
+        tests("WriteBackTests", ["WriteBack", "Model", "Platform", "FaultInjection"]),
         tests(
             "EmbeddedFileServiceTests",
             [
                 "EmbeddedFileService", "FileService", "WriteBack", "Namespace", "Striping", "BlockStore", "Model",
                 "Platform", "FaultInjection", nioCore, logging,
             ]),
-        tests("NFS3Tests", ["NFS3", "ONCRPC", "XDR", "FileService", "Model", "Platform", nioCore, logging]),
-        tests("SluiceTests", ["sluice"]),
+        tests(
+            "NFS3Tests",
+            ["NFS3", "FaultInjection", "ONCRPC", "XDR", "FileService", "Model", "Platform", nioCore, logging]),
+        tests("SluiceTests", ["sluice", "EmbeddedFileService", "Platform", "FaultInjection"]),
     ]
 )

@@ -65,7 +65,7 @@ public struct BlockAcknowledgement: Hashable, Sendable {
 
 /// Why a block could not be written.
 public enum BlockWriteError: Error, Hashable, Sendable, CustomStringConvertible {
-    /// The target has no room. It is healthy otherwise.
+    /// The target has no room, or the process no descriptors or memory for it. It is healthy otherwise.
     case noSpace(IOError)
     /// There is such a block already.
     case alreadyExists(BlockID)

@@ -22,6 +22,7 @@ extension Superblock {
         body.put(UInt32(volumeIndex))
         body.put(defaultPolicy.description)
         body.put(epoch.rawValue)
+        body.put(promisedEpoch.rawValue)
         body.put(UInt32(mirrorSet.count))
         for volume in mirrorSet { body.put(volume.rawValue) }
         body.put(firstLogNumber.rawValue)
@@ -79,6 +80,7 @@ extension Superblock {
         guard let policy = try? ErasureCodingPolicy(reader.string()) else { throw ByteReader.Truncated() }
         defaultPolicy = policy
         epoch = Epoch(rawValue: try reader.number())
+        promisedEpoch = Epoch(rawValue: try reader.number())
         mirrorSet = []
         for _ in 0..<(try reader.number() as UInt32) { mirrorSet.append(VolumeID(rawValue: try reader.uniqueID())) }
         firstLogNumber = LogNumber(rawValue: try reader.number())

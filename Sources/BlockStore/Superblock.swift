@@ -1,5 +1,5 @@
-// The superblock of a volume: whose it is, and since when what is on it counts (DESIGN §4 "Epochs"). A
-// start reads those of all volumes and believes the highest epoch.
+// The superblock of a volume: whose it is, and since when what is on it counts ("Epochs" in
+// Sources/README.md). A start reads those of all volumes and believes the highest epoch.
 //
 // Invariant: at every moment the file `superblock` is a whole one, the old or the new: a new one is
 // written and synced beside it and then renamed over it.
@@ -48,7 +48,11 @@ public struct Superblock: Hashable, Sendable {
     public var volumeIndex: Int
     /// The policy of the root directory.
     public var defaultPolicy: ErasureCodingPolicy
+    /// Since when what is on this volume counts.
     public var epoch: Epoch
+    /// The highest epoch that somebody has set out to begin, whether he came to it or not: at least `epoch`.
+    /// No number up to this may be taken for another one.
+    public var promisedEpoch: Epoch
     /// The volumes whose metadata counts in this epoch.
     public var mirrorSet: [VolumeID]
     /// Records at or beyond this number that carry an older epoch are void.
@@ -59,7 +63,8 @@ public struct Superblock: Hashable, Sendable {
 
     public init(
         storeID: StoreID, volumeID: VolumeID, volumeIndex: Int, defaultPolicy: ErasureCodingPolicy, epoch: Epoch,
-        mirrorSet: [VolumeID], firstLogNumber: LogNumber, registeredVolumes: [RegisteredVolume],
+        promisedEpoch: Epoch? = nil, mirrorSet: [VolumeID], firstLogNumber: LogNumber,
+        registeredVolumes: [RegisteredVolume],
         handleKey: HandleKey, createdAt: Timestamp
     ) {
         self.storeID = storeID
@@ -67,6 +72,7 @@ public struct Superblock: Hashable, Sendable {
         self.volumeIndex = volumeIndex
         self.defaultPolicy = defaultPolicy
         self.epoch = epoch
+        self.promisedEpoch = max(epoch, promisedEpoch ?? epoch)
         self.mirrorSet = mirrorSet
         self.firstLogNumber = firstLogNumber
         self.registeredVolumes = registeredVolumes

@@ -197,6 +197,7 @@ public final class Volume: BlockTarget, BlockSource, Sendable {
             }
             if found.volumeID != id || found.storeID != storeID { fail(.replaced(by: found.volumeID)) }
         } catch {
+            if case .inputOutput(let error) = error, error.isShortage { return state }
             fail(.superblock(error))
         }
         return state

@@ -69,7 +69,7 @@ public final class VolumeBlockWriter: BlockWriter, @unchecked Sendable {
             try work(self)
             return .success(BlockAcknowledgement(length: length, durableLength: durableLength))
         } catch {
-            if error.isOutOfSpace { return fail(.noSpace(error)) }
+            if error.isOutOfSpace || error.isShortage { return fail(.noSpace(error)) }
             if error.isAlreadyThere { return fail(.alreadyExists(block)) }
             volume.fail(.inputOutput(error))
             return fail(.targetFailed(.inputOutput(error)))

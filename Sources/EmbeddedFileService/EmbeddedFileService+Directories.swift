@@ -11,7 +11,7 @@ extension EmbeddedFileService {
     public func lookUp(
         _ name: FileName, in directory: FileReference, as caller: Credentials
     ) async throws(FileError) -> FileEntry {
-        try await core.transact { [core] transaction throws(FileError) in
+        try await core.look { [core] transaction throws(FileError) in
             let parent = try transaction.directory(directory)
             guard parent.attributes.allowsExecute(by: caller) else { throw .accessDenied }
             let inode: Inode
@@ -221,7 +221,7 @@ extension EmbeddedFileService {
         _ directory: FileReference, after cookie: UInt64, maxEntries: Int, withAttributes: Bool,
         as caller: Credentials
     ) async throws(FileError) -> DirectoryListing {
-        try await core.transact { [core] transaction throws(FileError) in
+        try await core.look { [core] transaction throws(FileError) in
             let parent = try transaction.directory(directory)
             guard parent.attributes.allowsRead(by: caller) else { throw .accessDenied }
             // READDIRPLUS gives what LOOKUP would (RFC 1813 §3.3.17), to whom may look up.

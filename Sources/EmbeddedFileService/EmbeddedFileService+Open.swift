@@ -13,12 +13,15 @@ extension EmbeddedFileService {
     ///
     /// Throws what a person needs to know when it must not be served: too few volumes, volumes of another
     /// store, only stale or damaged metadata.
+    /// - Parameter maxOpenFiles: what the volumes together may keep open.
     public static func open(
         volumes paths: [String], fileSystem: FileSystem, clock: SystemClock, log: Logger,
-        limits: WriteBackLimits = WriteBackLimits()
+        maxOpenFiles: Int = 4096, limits: WriteBackLimits = WriteBackLimits()
     ) async throws(StoreRefusal) -> EmbeddedFileService {
-        try await open(
-            volumes: paths, fileSystem: fileSystem, clock: clock, log: log, limits: limits, bounds: StoreBounds())
+        var bounds = StoreBounds()
+        bounds.maxOpenFiles = maxOpenFiles
+        return try await open(
+            volumes: paths, fileSystem: fileSystem, clock: clock, log: log, limits: limits, bounds: bounds)
     }
 
     /// The same with other bounds, for tests.
@@ -34,7 +37,10 @@ extension EmbeddedFileService {
         for (path, _) in inspection.present {
             do throws(SuperblockError) {
                 opened.append(
-                    try Volume(directory: path, fileSystem: fileSystem) { _, failure in
+                    try Volume(
+                        directory: path, fileSystem: fileSystem,
+                        maxReadDescriptors: maxBlocksOpen(bounds.maxOpenFiles, inspection.present.count)
+                    ) { _, failure in
                         log.error(
                             "a volume failed, it gets no more writes: \(failure)", metadata: ["volume": "\(path)"])
                     })
@@ -58,6 +64,12 @@ extension EmbeddedFileService {
             for volume in opened { volume.close() }
             throw error
         }
+    }
+
+    /// Blocks that each volume may keep open for readers: two files each, and half of what may be open is for
+    /// groups that are written.
+    private static func maxBlocksOpen(_ maxOpenFiles: Int, _ volumes: Int) -> Int {
+        max(4, min(128, maxOpenFiles / 4 / volumes))
     }
 
     private static func open(

@@ -40,7 +40,8 @@ extension EmbeddedFileService {
         do throws(NamespaceError) {
             namespace = try Namespace.open(
                 [inspection.mirrors[0].location], fileSystem: fileSystem, storeID: inspection.superblock.storeID,
-                epoch: inspection.mirrors[0].position.epoch, logger: log, onMirrorFailure: { _, _ in false })
+                epoch: inspection.mirrors[0].position.epoch, isForReading: true, logger: log,
+                onMirrorFailure: { _, _ in false })
         } catch {
             throw StoreRefusal(.damaged, "the metadata cannot be opened: \(error)")
         }
@@ -100,7 +101,7 @@ extension StoreCore {
         let known = damage.snapshot
         var totals: NamespaceCounts?
         do throws(FileError) {
-            totals = try await transact { transaction throws(FileError) in transaction.counts }
+            totals = try await look { transaction throws(FileError) in transaction.counts }
             try await forEachGroup { group in
                 groupCount += 1
                 let bad = badBlocks(of: group, known: known.bad[group.id] ?? [])

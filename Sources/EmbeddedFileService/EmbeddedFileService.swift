@@ -45,15 +45,17 @@ public final class EmbeddedFileService: FileService {
     }
 
     /// Makes everything durable and lets go of the volumes. No call may be under way or follow.
-    public func close() async {
-        await writeBack.settleAll()
+    /// Returns how many files' last bytes could not be made durable.
+    public func close() async -> Int {
+        let failures = await writeBack.settleAll()
         await core.close()
+        return failures
     }
 
     // MARK: Files
 
     public func root() async throws(FileError) -> FileEntry {
-        try await core.transact { transaction throws(FileError) in
+        try await core.look { transaction throws(FileError) in
             let root = try transaction.existing(.root)
             return FileEntry(file: root.reference, attributes: root.attributes)
         }
@@ -83,8 +85,7 @@ public final class EmbeddedFileService: FileService {
         _ payload: Payload, to file: FileReference, offset: UInt64, stability: WriteStability, as caller: Credentials
     ) async throws(FileError) -> WriteResult {
         let node = try await core.node(of: file)
-        // The node table forgets a node that nobody holds and that has nothing pending; before the bytes are
-        // pending, only this call holds it.
+        // The table forgets a clean node that nobody holds; it must be held until the bytes are in.
         defer { withExtendedLifetime(node) {} }
         let context = try node.regularContext()
         let attributes = node.attributes
@@ -114,8 +115,7 @@ public final class EmbeddedFileService: FileService {
         // covers any range (RFC 1813 §3.3.21 allows it).
         let node = try await core.node(of: file)
         let context = try node.regularContext()
-        let before = node.attributes
-        guard before.allowsWritingData(by: caller) else { throw .accessDenied }
+        guard node.attributes.allowsWritingData(by: caller) else { throw .accessDenied }
         do throws(WriteBackError) {
             try await writeBack.commit(context)
         } catch {
@@ -123,8 +123,10 @@ public final class EmbeddedFileService: FileService {
         }
         // Sampled after the bytes are durable.
         let verifier = core.verifier.current
-        return CommitResult(
-            verifier: verifier, change: AttributeChange(before: before, after: node.attributes))
+        // Others may have written meanwhile. Attributes from before the wait would make a client take their
+        // changes for its own; equal ones tell it what is true: nothing changed in this moment.
+        let now = node.attributes
+        return CommitResult(verifier: verifier, change: AttributeChange(before: now, after: now))
     }
 
     public func space() async throws(FileError) -> FileSystemSpace {

@@ -3,7 +3,7 @@
 // There is at most one node of a file at any time (FileNodeTable), so what it says is what is true.
 // All changes but those by WRITE are made on the namespace thread, in the order of the records.
 //
-// Lock order: `extents`, then the context's own lock. Neither is held while anything is called.
+// Lock order: `extents`, then the context's own lock.
 
 internal import Model
 internal import Namespace

@@ -34,19 +34,20 @@ final class FileNodeTable: Sendable {
         state.withLock { state in
             precondition(state.nodes[node.id] == nil, "a second node of \(node.id)")
             state.nodes[node.id] = node
-            // Ids of removed files stay in the list until their turn, which below the capacity never comes.
-            if state.ids.count > 2 * state.nodes.count + 1000 {
-                state.ids = Array(state.nodes.keys)
-            } else {
-                state.ids.append(node.id)
-            }
+            state.ids.append(node.id)
             // A few a time, so that no insertion takes long.
             for _ in 0..<8 where state.nodes.count > capacity { state.examineNext() }
         }
     }
 
     /// The file was removed; references that callers still hold answer as stale.
-    func remove(_ id: FileID) { state.withLock { _ = $0.nodes.removeValue(forKey: id) } }
+    func remove(_ id: FileID) {
+        state.withLock { state in
+            state.nodes[id] = nil
+            // Ids of removed nodes are otherwise met only when the table is full.
+            if state.ids.count > 2 * state.nodes.count + 1024 { state.ids = Array(state.nodes.keys) }
+        }
+    }
 
     /// Every node, for shutdown and status.
     var all: [FileNode] { state.withLock { Array($0.nodes.values) } }

@@ -92,10 +92,18 @@ struct FileReader {
                     sources: group.locations.map { $0.flatMap { core.volumes[$0] } }),
                 ByteRange(offset: extent.groupOffset, count: extent.range.count))
         } catch {
-            core.damage.noteUnreadable(group.id)
+            if !error.isShortage { core.damage.noteUnreadable(group.id) }
             core.log.error("a read failed: \(error)", metadata: ["file": "\(node.id.rawValue)"])
             throw .inputOutput
         }
+    }
+}
+
+extension StripingError {
+    /// Some of the blocks might be readable, were there descriptors or memory.
+    fileprivate var isShortage: Bool {
+        guard case .tooManyBadBlocks(let blocks) = self else { return false }
+        return blocks.contains { if case .inputOutput(let error) = $0.reason { error.isShortage } else { false } }
     }
 }
 

@@ -104,6 +104,22 @@ struct GroupSink: WriteBackSink {
         }
     }
 
+    func revert(_ file: OpenFileContext) async {
+        do throws(FileError) {
+            // On the namespace thread, so that a truncate comes before or after this, not in between.
+            try await core.transact { transaction throws(FileError) in
+                guard var inode = try transaction.inodeIfAny(file.fileID) else { return }
+                file.revert(size: inode.size, usedBytes: inode.usedBytes)
+                // Clients have seen these times; they must not go back when the file is read anew.
+                inode.adopt(file.attributes)
+                try transaction.put(.putInode(inode))
+            }
+        } catch {
+            core.log.error(
+                "a file's attributes cannot be read: \(error)", metadata: ["file": "\(file.fileID.rawValue)"])
+        }
+    }
+
     func acknowledgedBytesWereLost(in file: FileID, because error: WriteBackError) {
         core.verifier.change()
         core.counters.writeBackErrors.add(1, ordering: .relaxed)
@@ -178,7 +194,7 @@ struct GroupSink: WriteBackSink {
         do throws(StripingError) {
             stream = try StripedOutputStream(
                 group: id, generationStamp: row.generationStamp, coder: coder, targets: targets,
-                minimumTargets: VolumeSet.minimumTargets(core.policy), pool: pool)
+                minimumTargets: core.volumes.neededTargets(core.policy), pool: pool)
         } catch {
             guard case .tooFewTargets(let present, let needed) = error else {
                 preconditionFailure("a stream can only begin or lack targets")
@@ -263,7 +279,7 @@ struct GroupSink: WriteBackSink {
             node.extents.withLock { $0 = map }
             inode.usedBytes = UInt64(Int64(inode.usedBytes) + edit.byteChange)
             let used = inode.usedBytes
-            file.didRecord(size: inode.size, usedBytes: used)
+            file.updateAttributes { $0.usedBytes = used }
             inode.adopt(file.attributes)
             try transaction.put(.putInode(inode))
             return dead

@@ -71,14 +71,11 @@ extension StoreCore {
             return
         }
         for stored in blocks {
-            let group = try await transact { transaction throws(FileError) in
+            let group = try await look { transaction throws(FileError) in
                 try transaction.groupIfAny(stored.block.group)
             }
-            if let group, group.locations[safely: stored.block.index] == volume.id,
-                stored.generationStamp == group.generationStamp || stored.generationStamp == nil
-            {
-                continue
-            }
+            // A stale checksum file beside a live block is left alone: its data file is the live one's.
+            if let group, group.locations[safely: stored.block.index] == volume.id { continue }
             do throws(IOError) {
                 try await volume.delete(stored.block, generationStamp: stored.generationStamp ?? .first)
                 log.info("a block that no group names was removed", metadata: ["block": "\(stored.block)"])
@@ -116,7 +113,7 @@ extension StoreCore {
         var last: BlockGroupID?
         while true {
             let after = last
-            let groups = try await transact { transaction throws(FileError) in
+            let groups = try await look { transaction throws(FileError) in
                 try transaction.groupRows(after: after, limit: 1000)
             }
             guard let end = groups.last else { return }

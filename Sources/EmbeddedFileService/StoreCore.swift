@@ -16,6 +16,8 @@ struct StoreBounds: Sendable {
     var maxCachedNodes = 65_536
     /// Bytes of a block group, if its layout allows so many.
     var maxGroupBytes = UInt64.max
+    /// Files that the volumes together may keep open.
+    var maxOpenFiles = 4096
 }
 
 /// An open store.
@@ -27,6 +29,7 @@ final class StoreCore: Sendable {
     let namespace: Namespace
     let volumes: VolumeSet
     let nodes: FileNodeTable
+    private let arrivals = ArrivalOrder()
     let groups: GroupTable
     let references = GroupReferences()
     let verifier: VerifierSource
@@ -66,22 +69,40 @@ final class StoreCore: Sendable {
         try await namespace.perform(body)
     }
 
+    /// Like `transact`, for a body that only looks and needn't wait for what others have changed.
+    func look<Value: Sendable>(
+        _ body: @escaping @Sendable (inout Transaction) throws(FileError) -> Value
+    ) async throws(FileError) -> Value {
+        try await namespace.read(body)
+    }
+
     /// A block group's id, never to be given out again. Its blocks may be written before any record names it,
     /// so it must come from a range that was reserved durably before.
     func newGroupID() async throws(FileError) -> BlockGroupID {
-        try await transact { transaction throws(FileError) in try transaction.reservedGroupID() }
+        try await look { transaction throws(FileError) in try transaction.reservedGroupID() }
     }
 
-    /// The one node of a file.
+    /// The one node of a file. Calls that come one after the other go on in that order, if they run on one
+    /// thread, whether the node had to be read first or not.
     func node(of file: FileReference) async throws(FileError) -> FileNode {
-        if let node = nodes[file.id] {
+        let (node, ticket) = arrivals.enter(file.id) { nodes[file.id] }
+        if let node {
             guard node.generation == file.generation else { throw .stale }
             return node
         }
-        return try await transact { [self] transaction throws(FileError) in
-            let inode = try transaction.existing(file)
-            return try loadNode(inode, &transaction)
+        let result: Result<FileNode, FileError>
+        do throws(FileError) {
+            result = .success(
+                try await look { [self] transaction throws(FileError) in
+                    let inode = try transaction.existing(file)
+                    return try loadNode(inode, &transaction)
+                })
+        } catch {
+            result = .failure(error)
         }
+        await arrivals.waitForTurn(ticket, of: file.id)
+        arrivals.leave(file.id)
+        return try result.get()
     }
 
     /// The node of an inode that was just read. On the namespace thread.
@@ -95,7 +116,7 @@ final class StoreCore: Sendable {
     /// What is known of a block group that an extent names.
     func group(_ id: BlockGroupID) async throws(FileError) -> BlockGroup {
         if let group = groups[id] { return group }
-        return try await transact { [groups] transaction throws(FileError) in
+        return try await look { [groups] transaction throws(FileError) in
             // Retired while this waited its turn?
             if let group = groups[id] { return group }
             let group = try transaction.existingGroup(id)
@@ -129,6 +150,10 @@ final class StoreCore: Sendable {
 
     /// A reader found an internal block bad.
     func note(_ bad: BadBlock) {
+        if case .inputOutput(let error) = bad.reason, error.isShortage {
+            log.warning("a block could not be read for now: \(error)")
+            return
+        }
         if damage.note(bad.block, "\(bad.reason)") {
             log.warning(
                 "a block cannot be read: \(bad.reason)",
@@ -154,29 +179,36 @@ final class StoreCore: Sendable {
         await volumes.check(now: clock.elapsed())
     }
 
-    /// Makes another copy of the metadata where one was lost.
+    /// Gives up the mirrors of volumes that have failed, and makes others where there are too few.
     func restoreMirrors() async {
+        for id in epochs.mirrorSet where volumes[id]?.isHealthy != true {
+            do throws(NamespaceError) {
+                try await namespace.dropMirror(on: id)
+            } catch {
+                log.error("the metadata cannot be written any more: \(error)")
+                return
+            }
+        }
         guard epochs.mirrorSet.count < policy.parityUnits + 1 else { return }
         let candidate = volumes.present.first {
             $0.isHealthy && !epochs.mirrorSet.contains($0.id) && !epochs.lostMirrors.contains($0.id)
         }
         guard let candidate else { return }
+        let place: Logger.Metadata = ["volume": "\(candidate.directory)"]
         do throws(NamespaceError) {
             try await namespace.addMirror(
                 MirrorLocation(volume: candidate.id, directory: candidate.metadataDirectory))
+            // On the namespace thread, in turn with the loss of mirrors.
+            let isRecorded = try? await transact { [epochs] _ throws(FileError) in epochs.mirrorAdded(candidate.id) }
+            if isRecorded == true {
+                log.notice("the metadata have another copy", metadata: place)
+            } else {
+                log.error("a new copy of the metadata could not be recorded", metadata: place)
+                try await namespace.dropMirror(on: candidate.id)
+            }
         } catch {
-            log.error("the metadata could not be copied: \(error)", metadata: ["volume": "\(candidate.directory)"])
-            // That may be the source or a lack of room, so it is no reason to give the volume up; but the next
-            // attempt is made elsewhere.
-            epochs.giveUpMirror(on: candidate.id)
-            return
-        }
-        // On the namespace thread, in turn with the loss of mirrors.
-        let isRecorded = try? await transact { [epochs] _ throws(FileError) in epochs.mirrorAdded(candidate.id) }
-        if isRecorded == true {
-            log.notice("the metadata have another copy", metadata: ["volume": "\(candidate.directory)"])
-        } else {
-            log.error("a new epoch could not be written", metadata: ["volume": "\(candidate.directory)"])
+            log.error("the metadata could not be copied: \(error)", metadata: place)
+            epochs.giveUpMirror(candidate.id)
         }
     }
 

@@ -52,6 +52,12 @@ final class VolumeSet: Sendable {
     /// With fewer targets than this a group is not begun: with only k, no byte would survive the next loss.
     static func minimumTargets(_ policy: ErasureCodingPolicy) -> Int { policy.dataUnits + 1 }
 
+    /// How many targets a group must have now. Those of failed and missing volumes may be lacking, since that is
+    /// known and shown. A healthy volume that is full is no reason for less redundancy: then there is no room.
+    func neededTargets(_ policy: ErasureCodingPolicy) -> Int {
+        max(Self.minimumTargets(policy), min(policy.totalUnits, present.count { $0.isHealthy }))
+    }
+
     /// Whether enough volumes are healthy. Refusing a WRITE at once beats taking it and failing its COMMIT.
     func canTakeWrites(_ policy: ErasureCodingPolicy) -> Bool {
         present.count { $0.isHealthy } >= Self.minimumTargets(policy)

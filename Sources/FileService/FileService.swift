@@ -154,7 +154,7 @@ public struct WriteResult: Sendable {
 /// A COMMIT that succeeded.
 public struct CommitResult: Sendable {
     public let verifier: WriteVerifier
-    /// `before` equals `after` when nothing else happened in between.
+    /// Both as of the reply: a COMMIT itself changes no attribute.
     public let change: AttributeChange
 
     public init(verifier: WriteVerifier, change: AttributeChange) {

@@ -1,6 +1,6 @@
 // How a block group is coded. The names are HDFS's: RS-6-3-1024k, XOR-2-1-1024k.
-// Invariants: k > m ≥ 1 (two starts of a store that each miss m volumes must share one, DESIGN §4
-// "Epochs"), k + m ≤ 16 (the index nibble of HDFS's block ids).
+// Invariants: k > m ≥ 1 (two starts of a store that each miss m volumes must share one: "Epochs" in
+// Sources/README.md), k + m ≤ 16 (the index nibble of HDFS's block ids).
 
 /// An erasure coding policy: codec, k, m and the size of a cell.
 public struct ErasureCodingPolicy: Hashable, Sendable, CustomStringConvertible {
@@ -60,9 +60,10 @@ public struct ErasureCodingPolicy: Hashable, Sendable, CustomStringConvertible {
         self.cellSizeBytes = cellSizeBytes
     }
 
-    /// Reads `RS-6-3-1024k`.
+    /// Reads `RS-6-3-1024k`, or `RS-6-3` for the same: HDFS's usual cells are of 1024k.
     public init(_ name: String) throws(Refusal) {
-        let parts = name.split(separator: "-", omittingEmptySubsequences: false)
+        var parts = name.split(separator: "-", omittingEmptySubsequences: false)
+        if parts.count == 3 { parts.append("1024k") }
         guard parts.count == 4, let codec = Codec(rawValue: String(parts[0])), let k = Int(parts[1]),
             let m = Int(parts[2]), parts[3].last == "k", let cell = Int(parts[3].dropLast()),
             cell > 0, cell <= Limits.maxCellSizeBytes / 1024

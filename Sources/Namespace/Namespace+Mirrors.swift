@@ -97,13 +97,14 @@ extension Namespace {
     ///
     /// - Parameters:
     ///   - epoch: at least that of every mirror.
+    ///   - isForReading: nothing is recorded, not even the epoch. Bodies must not change anything.
     ///   - cacheLimit: how many inodes, and how many entries, are cached. An inode takes about 300 bytes.
     ///   - onMirrorFailure: is told of mirrors that have been given up, on the namespace thread, before
     ///     anybody is answered who relies on the ones that remain: the place to write down, durably, which
     ///     those are. It may block. Returns whether they are enough to go on.
     public static func open(
         _ mirrors: [MirrorLocation], fileSystem: FileSystem, storeID: StoreID, epoch: Epoch,
-        cacheLimit: Int = 65_536, logger: Logger,
+        isForReading: Bool = false, cacheLimit: Int = 65_536, logger: Logger,
         onMirrorFailure: @escaping @Sendable (_ failed: [VolumeID], _ remaining: [VolumeID]) -> Bool
     ) throws(NamespaceError) -> Namespace {
         var failures: [(volume: VolumeID, reason: String)] = []
@@ -157,10 +158,12 @@ extension Namespace {
                 throw .failed(failures.map(\.reason).joined(separator: "; "))
             }
             let state = try MetadataState(set, cacheLimit: cacheLimit)
-            state.set(.epoch, epoch.rawValue)
-            try state.reserveGroupIDs()
-            try state.commit()
-            return Namespace(state, fileSystem)
+            if !isForReading {
+                state.set(.epoch, epoch.rawValue)
+                try state.reserveGroupIDs()
+                try state.commit()
+            }
+            return Namespace(state, fileSystem, isForReading: isForReading)
         } catch {
             set.close()
             throw error

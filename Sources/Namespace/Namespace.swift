@@ -17,6 +17,8 @@ public final class Namespace: Sendable {
 
     /// A body with its caller.
     fileprivate struct Request: Sendable {
+        /// Whether the answer may say something only once it is durable.
+        let waits: Bool
         let run: @Sendable (inout Transaction) -> Outcome
         /// Answers without running the body.
         let refuse: @Sendable (NamespaceError) -> Void
@@ -43,8 +45,10 @@ public final class Namespace: Sendable {
     private let thread = WorkThread(name: "namespace")
     private let confined: Confined
     private let fileSystem: FileSystem
+    private let isForReading: Bool
 
-    init(_ state: MetadataState, _ fileSystem: FileSystem) {
+    init(_ state: MetadataState, _ fileSystem: FileSystem, isForReading: Bool) {
+        self.isForReading = isForReading
         confined = Confined(state: state)
         self.fileSystem = fileSystem
     }
@@ -52,9 +56,9 @@ public final class Namespace: Sendable {
     /// Runs `body` on the namespace thread, in the order of the calls. It reads through the transaction and
     /// changes through `Transaction.mutate`; all its changes become one record.
     ///
-    /// * If it changed something, this returns when that is durable on every mirror. If it didn't, at once
-    ///   after it ran; what it saw of earlier bodies may still be on its way to the disks.
-    /// * If it throws, its changes are dropped and the error is passed on.
+    /// * This returns when what the body changed, and what it saw of earlier bodies, is durable on every mirror:
+    ///   also a body that found nothing to change may be answered to a client as done.
+    /// * If it throws, its changes are dropped and the error is passed on, no sooner than that.
     /// * If the changes can't be made durable, this throws the `NamespaceError` as a `Failure`. It is then
     ///   not known whether they are.
     /// * Since bodies run one at a time and in the order of their records, a body may also change state of
@@ -65,9 +69,24 @@ public final class Namespace: Sendable {
     public nonisolated(nonsending) func perform<Value: Sendable, Failure: NamespaceFailure>(
         _ body: @escaping @Sendable (inout Transaction) throws(Failure) -> Value
     ) async throws(Failure) -> Value {
+        try await run(body, waits: true)
+    }
+
+    /// Like `perform`, for bodies that only look: answered at once after they ran. What they saw of earlier
+    /// bodies may still be on its way to the disks.
+    public nonisolated(nonsending) func read<Value: Sendable, Failure: NamespaceFailure>(
+        _ body: @escaping @Sendable (inout Transaction) throws(Failure) -> Value
+    ) async throws(Failure) -> Value {
+        try await run(body, waits: false)
+    }
+
+    private nonisolated(nonsending) func run<Value: Sendable, Failure: NamespaceFailure>(
+        _ body: @escaping @Sendable (inout Transaction) throws(Failure) -> Value, waits: Bool
+    ) async throws(Failure) -> Value {
         let result: Result<Value, Failure> = await withUnsafeContinuation { continuation in
             submit(
                 Request(
+                    waits: waits,
                     run: { transaction in
                         do throws(Failure) {
                             let value = try body(&transaction)
@@ -91,7 +110,9 @@ public final class Namespace: Sendable {
         guard !isClosed else { throw .closed }
         try await thread.run { [self] () throws(NamespaceError) in
             let mirrors = confined.state.mirrors
-            precondition(!mirrors.volumes.contains(location.volume), "a volume has one mirror")
+            guard !mirrors.volumes.contains(location.volume) else {
+                throw .inputOutput("\(location.path) is a mirror already")
+            }
             let source = try mirrors.committedPrimary()
             do throws(MirrorError) {
                 try Mirror.build(at: location, fileSystem, copying: source.connection)
@@ -100,6 +121,15 @@ public final class Namespace: Sendable {
             } catch {
                 throw .inputOutput("\(location.path): \(error)")
             }
+        }
+    }
+
+    /// Gives up the mirror on a volume that has failed, if there is one; `onMirrorFailure` is told as of any other.
+    public func dropMirror(on volume: VolumeID) async throws(NamespaceError) {
+        let isClosed = queue.withLock { $0.isClosed }
+        guard !isClosed else { throw .closed }
+        try await thread.run { [self] () throws(NamespaceError) in
+            try confined.state.mirrors.giveUp(volume, because: "its volume has failed")
         }
     }
 
@@ -166,7 +196,7 @@ public final class Namespace: Sendable {
         let state = confined.state
         var waiting: [@Sendable (NamespaceError?) -> Void] = []
         do throws(NamespaceError) {
-            try state.reserveGroupIDs()
+            if !isForReading { try state.reserveGroupIDs() }
         } catch {
             for request in requests { request.refuse(error) }
             return
@@ -180,14 +210,15 @@ public final class Namespace: Sendable {
             switch request.run(&transaction) {
             case .returned(let answer):
                 do throws(NamespaceError) {
-                    if try state.keepBody() { waiting.append(answer) } else { answer(nil) }
+                    let changed = try state.keepBody()
+                    if changed || request.waits { waiting.append(answer) } else { answer(nil) }
                 } catch {
                     answer(error)
                 }
             case .threw(let answer):
                 // If taking its changes back fails, so does the namespace, and that is told to all others.
                 try? state.dropBody()
-                answer()
+                if request.waits { waiting.append { _ in answer() } } else { answer() }
             }
         }
         var outcome: NamespaceError?

@@ -8,9 +8,9 @@ public struct RPCBounds: Hashable, Sendable {
     public var maxRecordBytes = Limits.maxRecordBytes
     /// Fragments of one record. libtirpc's clients send fragments of about 8 KiB: 129 for the longest record.
     public var maxFragmentsPerRecord = 1024
-    /// Calls of a connection that were started and whose reply isn't in the kernel yet. Linux keeps up to 388
-    /// outstanding.
-    public var maxCallsInFlight = 512
+    /// Calls of a connection that were started and whose reply isn't in the kernel yet. Each may be a READ that
+    /// makes a reply of 1 MiB: 128 MiB. Linux sends up to 388; the rest wait in the socket.
+    public var maxCallsInFlight = 128
     /// Bytes of the records of those calls, and of replies that the client doesn't take, per connection. The
     /// call that reaches it is still started, so it may be exceeded by one record.
     public var maxBytesInFlight = 64 << 20

@@ -17,6 +17,8 @@ public struct IOError: Error, Hashable, Sendable, CustomStringConvertible {
     public var isNotFound: Bool { code == ENOENT }
     public var isAlreadyThere: Bool { code == EEXIST }
     public var isOutOfSpace: Bool { code == ENOSPC || code == EDQUOT }
+    /// This process or machine lacks descriptors or memory: says nothing about the file or its disk.
+    public var isShortage: Bool { code == EMFILE || code == ENFILE || code == ENOMEM }
 
     public var description: String { "\(operation) \(path): \(String(cString: strerror(code)))" }
 }

@@ -49,6 +49,18 @@ public struct Payload: Sendable {
         return result
     }
 
+    /// The same bytes, where segments that use less than half of their buffer are copied out of it.
+    public func compacted() -> Payload {
+        guard segments.contains(where: { $0.readableBytes * 2 < $0.storageCapacity }) else { return self }
+        var result = Payload()
+        for segment in segments {
+            result.append(
+                segment.readableBytes * 2 < segment.storageCapacity
+                    ? ByteBuffer(bytes: segment.readableBytesView) : segment)
+        }
+        return result
+    }
+
     /// Copies the whole payload to `destination`.
     /// - Precondition: there is room for `count` bytes.
     public func copy(to destination: UnsafeMutableRawBufferPointer) {

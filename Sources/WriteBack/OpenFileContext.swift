@@ -28,6 +28,8 @@ public final class OpenFileContext: Sendable {
         /// Of the last WRITE or truncate that was given its place.
         var sequence: WriteSequence
         var drainedThrough: WriteSequence
+        /// The last WRITE that is answered before it is durable.
+        var lastUnstable = WriteSequence.zero
         var demand = DrainDemand.none
         var isScheduled = false
         /// The sizes that the file was truncated to while a drain is out: its bytes from there on are void.
@@ -35,8 +37,6 @@ public final class OpenFileContext: Sendable {
         var isDraining = false
         /// Whether the sink may hold something open for this file.
         var hasOpenOutput = false
-        /// What the size falls back to when pending bytes are lost.
-        var recordedSize: UInt64
         var failure: WriteBackError?
         /// Failures so far, and the last of them: for a write that waits after somebody else was told.
         var failureCount = 0
@@ -62,9 +62,7 @@ public final class OpenFileContext: Sendable {
     /// - Parameter sequence: the highest that the store knows of this file.
     public init(attributes: FileAttributes, sequence: WriteSequence) {
         fileID = attributes.fileID
-        state = Mutex(
-            State(
-                attributes: attributes, sequence: sequence, drainedThrough: sequence, recordedSize: attributes.size))
+        state = Mutex(State(attributes: attributes, sequence: sequence, drainedThrough: sequence))
     }
 
     // MARK: Attributes
@@ -78,14 +76,6 @@ public final class OpenFileContext: Sendable {
             let size = state.attributes.size
             change(&state.attributes)
             precondition(state.attributes.size == size)
-        }
-    }
-
-    /// What the store has recorded of a drain or truncate, in the order of the records (on the namespace thread).
-    public func didRecord(size: UInt64, usedBytes: UInt64) {
-        state.withLock { state in
-            state.recordedSize = size
-            state.attributes.usedBytes = usedBytes
         }
     }
 
@@ -114,7 +104,8 @@ public final class OpenFileContext: Sendable {
     /// Throws the sticky error of an earlier write-back, which is told by this, or `removed`.
     /// - Precondition: the payload ends at or below `Limits.maxFileBytes`.
     func write(
-        _ payload: Payload, at offset: UInt64, now: Timestamp, elapsed: Duration, clearingModeBits mask: UInt32,
+        _ payload: Payload, at offset: UInt64, isStable: Bool, now: Timestamp, elapsed: Duration,
+        clearingModeBits mask: UInt32,
         drainChunkBytes: Int, stripeSizeBytes: Int
     ) throws(WriteBackError) -> Acceptance {
         let result: Result<Acceptance, WriteBackError> = state.withLock { state in
@@ -130,6 +121,7 @@ public final class OpenFileContext: Sendable {
             let bytesBefore = state.pending.byteCount
             state.sequence = state.sequence.next
             state.pending.insert(payload, at: offset, sequence: state.sequence)
+            if !isStable { state.lastUnstable = state.sequence }
             state.attributes.size = max(state.attributes.size, offset + UInt64(payload.count))
             state.attributes.mode &= ~mask
             state.attributes.touch(now)
@@ -164,7 +156,6 @@ public final class OpenFileContext: Sendable {
             state.pending.truncate(to: size)
             if state.isDraining { state.drainClip = min(state.drainClip ?? size, size) }
             state.attributes.size = size
-            state.recordedSize = size
             change(&state.attributes)
             return (state.sequence, bytesBefore - state.pending.byteCount)
         }
@@ -184,6 +175,8 @@ public final class OpenFileContext: Sendable {
     public func remove() -> Int {
         let (freed, waiters) = state.withLock { state in
             state.isRemoved = true
+            // Nobody can ask for it any more.
+            state.failure = nil
             let freed = state.pending.byteCount
             state.pending.removeAll()
             if state.isDraining { state.drainClip = 0 }
@@ -223,12 +216,11 @@ public final class OpenFileContext: Sendable {
         }
     }
 
-    /// Neither pending bytes, nor a drain, nor anything open, nor an error that nobody was told. Nobody can be told
-    /// an error of a file that is gone.
+    /// Neither pending bytes, nor a drain, nor anything open, nor an error that nobody was told.
     public var isClean: Bool {
         state.withLock { state in
             state.pending.isEmpty && !state.isDraining && !state.isScheduled && !state.hasOpenOutput
-                && (state.failure == nil || state.isRemoved)
+                && state.failure == nil
         }
     }
 
@@ -329,21 +321,31 @@ public final class OpenFileContext: Sendable {
     }
 
     /// Ends a turn that failed, first half: new writes are refused from here on, the pending bytes are given
-    /// up. Returns the bytes freed.
-    func beginFailure(_ error: WriteBackError) -> Int {
+    /// up. Returns the bytes freed, and whether some of them had been acknowledged.
+    func beginFailure(_ error: WriteBackError) -> (freedBytes: Int, losesAcknowledged: Bool) {
         state.withLock { state in
-            state.failure = error
+            if !state.isRemoved { state.failure = error }
             state.failureCount += 1
             state.lastFailure = error
+            let losesAcknowledged =
+                !state.isRemoved && !state.pending.isEmpty && state.lastUnstable > state.drainedThrough
             let freed = state.pending.byteCount
             state.pending.removeAll()
             state.demand = .none
-            return freed
+            return (freed, losesAcknowledged)
         }
     }
 
-    /// Second half, after the write verifier changed: the file is again what the store has of it, and whoever
-    /// waited is told. An error that somebody was told is not sticky any more.
+    /// Between the halves: the file is again what the store has of it.
+    public func revert(size: UInt64, usedBytes: UInt64) {
+        state.withLock { state in
+            state.attributes.size = size
+            state.attributes.usedBytes = usedBytes
+        }
+    }
+
+    /// Second half, after the write verifier changed and the file was reverted: whoever waited is told. An
+    /// error that somebody was told is not sticky any more.
     func endFailure(_ error: WriteBackError, turn: consuming DrainTurn) {
         precondition(turn.file == fileID)
         let waiters = state.withLock { state in
@@ -351,7 +353,6 @@ public final class OpenFileContext: Sendable {
             state.isScheduled = false
             state.hasOpenOutput = false
             state.drainedThrough = state.sequence
-            state.attributes.size = state.recordedSize
             if !state.waiters.isEmpty { state.failure = nil }
             defer { state.waiters = [] }
             return state.waiters

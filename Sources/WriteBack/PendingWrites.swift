@@ -19,7 +19,8 @@ public struct PendingWrite: Sendable {
     func clipped(to part: ByteRange) -> PendingWrite {
         var piece = self
         let start = Int(part.lowerBound - range.lowerBound)
-        piece.payload = payload.slice(start..<start + Int(part.count))
+        // What is covered bit by bit must not keep the whole buffers that it was received in.
+        piece.payload = payload.slice(start..<start + Int(part.count)).compacted()
         piece.range = part
         return piece
     }

@@ -63,8 +63,9 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
         _ payload: Payload, to file: OpenFileContext, at offset: UInt64, isStable: Bool, clearingModeBits: UInt32 = 0
     ) async throws(WriteBackError) -> (before: FileAttributes, after: FileAttributes) {
         let accepted = try file.write(
-            payload, at: offset, now: clock.now(), elapsed: clock.elapsed(), clearingModeBits: clearingModeBits,
-            drainChunkBytes: limits.drainChunkBytes, stripeSizeBytes: sink.stripeSizeBytes)
+            payload, at: offset, isStable: isStable, now: clock.now(), elapsed: clock.elapsed(),
+            clearingModeBits: clearingModeBits, drainChunkBytes: limits.drainChunkBytes,
+            stripeSizeBytes: sink.stripeSizeBytes)
         let isOverBudget = state.withLock { state in
             state.active[file.fileID] = file
             state.pendingBytes += accepted.addedBytes
@@ -103,13 +104,19 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
     }
 
     /// Drains and closes everything; returns when nothing is pending. No writes may arrive any more.
-    public func settleAll() async {
+    ///
+    /// Returns how many files' last bytes could not be made durable; why was logged where it arose.
+    public func settleAll() async -> Int {
+        var failures = 0
         while true {
             let files = state.withLock { Array($0.active.values) }
-            if files.isEmpty { return }
+            if files.isEmpty { return failures }
             for file in files {
-                // An error is logged where it arises, and sticky for the clients; there is nobody else to tell.
-                try? await file.waitUntilDurable { enqueue(file) }
+                do throws(WriteBackError) {
+                    try await file.waitUntilDurable { enqueue(file) }
+                } catch {
+                    if error != .removed { failures += 1 }
+                }
                 settle(file)
                 forgetIfClean(file)
             }
@@ -168,8 +175,9 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
             if mustSchedule { enqueue(file) }
         } catch {
             // The verifier changes between the loss and the answers, so that no COMMIT can answer the old one.
-            let freed = file.beginFailure(error)
-            if freed > 0, error != .removed { sink.acknowledgedBytesWereLost(in: file.fileID, because: error) }
+            let (freed, losesAcknowledged) = file.beginFailure(error)
+            if losesAcknowledged { sink.acknowledgedBytesWereLost(in: file.fileID, because: error) }
+            await sink.revert(file)
             file.endFailure(error, turn: turn)
             returnToBudget(freed)
         }

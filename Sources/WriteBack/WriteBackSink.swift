@@ -19,9 +19,11 @@ public protocol WriteBackSink: Sendable {
 
     /// Returns when all runs of the plan are durable and published, so that a reader who looks at the pending
     /// writes first and at the store second finds each byte in one of them. Never called twice at once for
-    /// one file. With no runs it waits until all that was recorded of the file is durable. Tells the file what it
-    /// recorded, by `didRecord`.
+    /// one file. With no runs it waits until all that was recorded of the file is durable.
     func drain(_ plan: DrainPlan, of file: OpenFileContext) async throws(WriteBackError)
+
+    /// Makes the file in memory what the store has of it (`OpenFileContext.revert`). Called after a failed drain.
+    func revert(_ file: OpenFileContext) async
 
     /// Acknowledged unstable bytes of the file were lost: the write verifier must change. Returns after it did.
     func acknowledgedBytesWereLost(in file: FileID, because error: WriteBackError)

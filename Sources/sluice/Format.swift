@@ -42,20 +42,20 @@ struct Format: AsyncParsableCommand {
             throw Refusal(
                 .usage, "\(policy) needs \(policy.totalUnits) volumes, only \(places.volumes.count) are named")
         }
-        do throws(IOError) {
-            if places.mustFormat {
-                for volume in places.volumes { try fileSystem.createDirectory(volume) }
+        func format() throws(Refusal) {
+            var random = SystemRandomNumberGenerator()
+            do throws(StoreRefusal) {
+                try EmbeddedFileService.format(
+                    volumes: places.volumes, policy: policy, fileSystem: fileSystem, clock: SystemClock(),
+                    random: &random)
+            } catch {
+                throw Refusal(error)
             }
-        } catch {
-            throw Refusal(.configuration, "\(error)")
         }
-        var random = SystemRandomNumberGenerator()
-        do throws(StoreRefusal) {
-            try EmbeddedFileService.format(
-                volumes: places.volumes, policy: policy, fileSystem: fileSystem, clock: SystemClock(),
-                random: &random)
-        } catch {
-            throw Refusal(error)
+        if places.mustFormat {
+            try places.makeVolumes(fileSystem: fileSystem, format: format)
+        } else {
+            try format()
         }
         log.info("formatted \(places.volumes.count) volumes with \(policy)")
     }

@@ -43,6 +43,7 @@ struct Serve: AsyncParsableCommand {
         let policy = try configuration.parsedPolicy(isFromFlag: store.policy != nil)
 
         let log = Logger(label: "sluice") { StreamLogHandler.standardError(label: $0) }
+        let maxOpenFiles = OpenFileLimit.raise()
         let fileSystem = FileSystem()
         let places = try StorePlaces(
             data: configuration.data, count: configuration.volumes, listed: configuration.volume,
@@ -55,12 +56,13 @@ struct Serve: AsyncParsableCommand {
         let files: EmbeddedFileService
         do throws(StoreRefusal) {
             files = try await EmbeddedFileService.open(
-                volumes: places.volumes, fileSystem: fileSystem, clock: SystemClock(), log: log)
+                volumes: places.volumes, fileSystem: fileSystem, clock: SystemClock(), log: log,
+                maxOpenFiles: maxOpenFiles)
         } catch {
             throw Refusal(error)
         }
         if let policy, policy != files.policy {
-            await files.close()
+            _ = await files.close()
             throw Refusal(
                 configuration == flags ? .usage : .configuration,
                 "the store was formatted with \(files.policy), not \(policy); leave the policy out")
@@ -94,7 +96,7 @@ struct Gateway: Service {
             server = try await RPCServer.start(
                 host: address.host, port: address.port, dispatcher: programs, group: group, logger: log)
         } catch {
-            await files.close()
+            _ = await files.close()
             throw Refusal(.unavailable, "cannot listen on \(address.host):\(address.port): \(error)")
         }
         let control = try await ControlSocket.serve(in: data, group: group) { [files] in await files.status() }
@@ -107,7 +109,10 @@ struct Gateway: Service {
         try? await control.close()
         ControlSocket.remove(from: data)
         await server.shutdown()
-        await files.close()
+        let failures = await files.close()
+        guard failures == 0 else {
+            throw Refusal(.inputOutput, "the last bytes of \(failures) files could not be written; see the log")
+        }
         log.info("stopped; everything is durable")
     }
 

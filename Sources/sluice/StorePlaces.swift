@@ -15,6 +15,9 @@ struct StorePlaces: Equatable {
     /// can be named again.
     private static let listName = "volumes"
 
+    /// Is there while volumes are made under `--data`.
+    private static let formattingName = "formatting"
+
     /// - Parameters:
     ///   - count: `--volumes N`.
     ///   - listed: `--volume DIR …`.
@@ -52,6 +55,10 @@ struct StorePlaces: Equatable {
             return .success(StorePlaces(data: data, volumes: listed, mustFormat: false))
         }
         let names = exists ? try fileSystem.list(data) : []
+        if names.contains(formattingName) {
+            return .failure(
+                Refusal(.store, "the making of a store in \(data) was interrupted; delete \(data) and begin again"))
+        }
         if names.contains(listName) {
             let known = try read("\(data)/\(listName)", fileSystem)
             guard count == nil || count == known.count else {
@@ -76,6 +83,25 @@ struct StorePlaces: Equatable {
         if !exists { try fileSystem.createDirectory(data) }
         let volumes = (0..<count).map { "\(data)/volume-\($0 < 10 ? "0" : "")\($0)" }
         return .success(StorePlaces(data: data, volumes: volumes, mustFormat: true))
+    }
+
+    /// Makes the directories of `--volumes N` and runs `format`, so that an interruption is recognised.
+    func makeVolumes(fileSystem: FileSystem, format: () throws(Refusal) -> Void) throws(Refusal) {
+        let marker = "\(data)/\(Self.formattingName)"
+        do throws(IOError) {
+            try fileSystem.open(marker, .createOrOpen).close()
+            try fileSystem.syncDirectory(data)
+            for volume in volumes { try fileSystem.createDirectory(volume) }
+        } catch {
+            throw Refusal(.configuration, "\(error)")
+        }
+        try format()
+        do throws(IOError) {
+            try fileSystem.remove(marker)
+            try fileSystem.syncDirectory(data)
+        } catch {
+            throw Refusal(.configuration, "\(error)")
+        }
     }
 
     /// Remembers the volumes under `--data`.

@@ -88,7 +88,7 @@ struct BlockTests {
         try await volume.write(randomBytes(3000, seed: 1))
         #expect(try await volume.read(0..<3000, of: 3000).count == 3000)
 
-        // A checksum file of another stamp is none (DESIGN: a stale block must not be believed).
+        // A checksum file of another stamp is none (a stale block must not be believed).
         let nextStamp = GenerationStamp(rawValue: 1002)
         await #expect(throws: BlockReadError.missing) {
             try await volume.read(block, generationStamp: nextStamp, range: ByteRange(0, 1), expectedLength: 3000)

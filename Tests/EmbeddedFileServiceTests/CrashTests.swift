@@ -112,7 +112,8 @@ private final class CrashRun {
         try await withThrowingTaskGroup(of: Void.self) { group in
             for (worker, history) in histories.enumerated() {
                 group.addTask {
-                    let directory = try await service.find("w\(worker)")
+                    // The power may be gone before the first step.
+                    guard let directory = try? await service.find("w\(worker)") else { return }
                     var steps = Worker(service: service, directory: directory, history: history, seed: seeds[worker])
                     for _ in 0..<400 { if try await !steps.next() { return } }
                 }

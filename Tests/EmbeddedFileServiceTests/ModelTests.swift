@@ -329,8 +329,9 @@ private struct RandomSequence {
         note("list \(directory.id)")
         let entries = try await service.entries(of: directory)
         let expected = tree.entries(directory)
-        try check(entries.map(\.name).sorted { $0.bytes.lexicographicallyPrecedes($1.bytes) }
-            == expected.keys.sorted { $0.bytes.lexicographicallyPrecedes($1.bytes) }, "names")
+        try check(
+            entries.map(\.name).sorted { $0.bytes.lexicographicallyPrecedes($1.bytes) }
+                == expected.keys.sorted { $0.bytes.lexicographicallyPrecedes($1.bytes) }, "names")
         for entry in entries {
             let node = expected[entry.name]
             try check(entry.entry?.file == node && entry.fileID == node?.id, "entry \(entry.name)")
@@ -376,5 +377,7 @@ private struct RandomSequence {
     private mutating func note(_ text: String) { history.append(text) }
 
     private mutating func randomName() -> FileName { names.randomElement(using: &random) ?? names[0] }
-    private mutating func randomDirectory() -> FileReference { tree.directories.randomElement(using: &random) ?? tree.root }
+    private mutating func randomDirectory() -> FileReference {
+        tree.directories.randomElement(using: &random) ?? tree.root
+    }
 }

@@ -69,7 +69,7 @@ final class SimulatedStore {
     }
 
     func close() async {
-        await opened?.close()
+        _ = await opened?.close()
         opened = nil
     }
 

@@ -68,7 +68,9 @@ extension StoreCore {
             guard group.liveBytes == live[group.id] ?? 0 else {
                 throw Violation("\(group.id) has \(live[group.id] ?? 0) live bytes and says \(group.liveBytes)")
             }
-            guard group.liveBytes > 0 || groups.isOpen(group.id) else { throw Violation("\(group.id) is dead and there") }
+            guard group.liveBytes > 0 || groups.isOpen(group.id) else {
+                throw Violation("\(group.id) is dead and there")
+            }
         }
         for (id, entries) in image.entries {
             guard let inode = image.inodes[id] else { continue }
@@ -78,7 +80,9 @@ extension StoreCore {
                 throw Violation("\(id) has \(inode.linkCount) links and \(directories) directories in it")
             }
             for entry in entries where image.inodes[entry.child]?.type == .directory {
-                guard image.inodes[entry.child]?.parent == id else { throw Violation("\(entry.name) has another parent") }
+                guard image.inodes[entry.child]?.parent == id else {
+                    throw Violation("\(entry.name) has another parent")
+                }
             }
         }
         let files = image.inodes.values.filter { $0.type != .directory }

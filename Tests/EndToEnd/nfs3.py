@@ -25,6 +25,7 @@ class Status(IntEnum):
     INVAL = 22
     FBIG = 27
     NOSPC = 28
+    ROFS = 30
     NAMETOOLONG = 63
     NOTEMPTY = 66
     STALE = 70

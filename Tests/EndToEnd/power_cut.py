@@ -285,8 +285,6 @@ def main():
     parser.add_argument("--preload")
     arguments = parser.parse_args()
     gateway.binary = arguments.binary
-    # What is mounted here is seen nowhere else, and goes when this process does.
-    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     try:
         for number in range(arguments.rounds):
             run_round(arguments, number)

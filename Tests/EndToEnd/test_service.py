@@ -187,6 +187,27 @@ def configuration_file(directory):
             client.null()
 
 
+@test("the sample configuration in etc works as it stands, on other directories")
+def sample_configuration(directory):
+    with open(os.path.join(os.path.dirname(__file__), "../../etc/sluice.yaml")) as file:
+        sample = file.read()
+    for place in ("/var/lib/sluice", "/srv/disk-"):
+        check(place in sample, f"the sample no longer names {place}")
+        sample = sample.replace(place, directory + place)
+    config = os.path.join(directory, "sluice.yaml")
+    with open(config, "w") as file:
+        file.write(sample)
+    data = directory + "/var/lib/sluice"
+    volumes = [f"{directory}/srv/disk-{number}/sluice" for number in range(1, 6)]
+    for path in (data, *volumes):
+        os.makedirs(path)
+    code, _, errors = sluice("format", "--data", data, *(word for volume in volumes for word in ("--volume", volume)))
+    equal(code, 0, f"the exit code of format: {errors}")
+    with Gateway("--config", config, "--listen", "127.0.0.1:0", log=os.path.join(directory, "gateway.log")) as gateway:
+        equal(status(data)["policy"], "RS-3-2-1024k", "the policy")
+        equal(gateway.stop(), 0, "the exit code of SIGTERM")
+
+
 @test("status tells the same while the store is served and after")
 def status_served_and_stopped(directory):
     store = Store(directory, 3, 2, cell_kib=64)

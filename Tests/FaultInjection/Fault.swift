@@ -25,6 +25,8 @@ public struct Fault: Sendable {
     /// The calls on paths that begin so. A file is matched by the path that it was opened with, a rename by
     /// either of its paths. "/volume-1/" is the directory with all that is in it, "/volume-1" also "/volume-10".
     public var pathPrefix: String
+    /// Only the path itself, so that a database can fail and the log beside it not.
+    public var isWholePath: Bool
     /// nil: all of them. `startWriteback` never fails, as it reports nothing.
     public var operation: FileOperation?
     /// So many matching calls succeed first.
@@ -37,10 +39,11 @@ public struct Fault: Sendable {
     public var writtenBytes: Int
 
     public init(
-        _ pathPrefix: String, _ operation: FileOperation? = nil, code: Int32, afterCalls: Int = 0, count: Int? = nil,
-        writtenBytes: Int = 0
+        _ pathPrefix: String, isWholePath: Bool = false, _ operation: FileOperation? = nil, code: Int32,
+        afterCalls: Int = 0, count: Int? = nil, writtenBytes: Int = 0
     ) {
         self.pathPrefix = pathPrefix
+        self.isWholePath = isWholePath
         self.operation = operation
         self.afterCalls = afterCalls
         self.count = count

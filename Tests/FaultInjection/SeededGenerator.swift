@@ -14,3 +14,13 @@ public struct SeededGenerator: RandomNumberGenerator, Sendable {
         return value ^ (value >> 31)
     }
 }
+
+extension SeededGenerator {
+    /// `count` random bytes.
+    public mutating func bytes(_ count: Int) -> [UInt8] {
+        [UInt8](unsafeUninitializedCapacity: count) { buffer, initializedCount in
+            for index in 0..<count { buffer[index] = UInt8(truncatingIfNeeded: next() >> 32) }
+            initializedCount = count
+        }
+    }
+}

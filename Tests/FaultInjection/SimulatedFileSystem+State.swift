@@ -43,7 +43,9 @@ extension SimulatedFileSystem.State {
         if missingPrefixes.contains(where: isUnder) { return Fault("", code: operation.isByName ? ENOENT : EIO) }
         for index in faults.indices {
             let fault = faults[index].fault
-            guard fault.operation == nil || fault.operation == operation, isUnder(fault.pathPrefix) else { continue }
+            guard fault.operation == nil || fault.operation == operation,
+                fault.isWholePath ? path == fault.pathPrefix || other == fault.pathPrefix : isUnder(fault.pathPrefix)
+            else { continue }
             faults[index].calls += 1
             let failures = faults[index].calls - fault.afterCalls
             if failures > 0, failures <= fault.count ?? .max { return fault }

@@ -3,6 +3,8 @@
 //
 // Nodes are plain data; all access is under the lock of the `SimulatedFileSystem` that owns them.
 
+internal import Glibc
+
 /// A file or a directory.
 final class SimulatedNode: @unchecked Sendable {
     /// A change of a file's content that was not synced yet.
@@ -96,12 +98,13 @@ final class SimulatedNode: @unchecked Sendable {
         if size < content.count {
             content.removeLast(content.count - size)
         } else {
-            // As an array: a test without optimization takes `repeatElement` byte by byte.
-            let count = size - content.count
-            content += [UInt8](unsafeUninitializedCapacity: count) { bytes, initialized in
-                UnsafeMutableRawBufferPointer(bytes).initializeMemory(as: UInt8.self, repeating: 0)
-                initialized = count
-            }
+            // Not `repeatElement`: a debug build would append byte by byte.
+            let growth = size - content.count
+            content.append(
+                contentsOf: [UInt8](unsafeUninitializedCapacity: growth) { buffer, count in
+                    if let start = buffer.baseAddress { memset(start, 0, growth) }
+                    count = growth
+                })
         }
     }
 }

@@ -16,10 +16,15 @@ struct ErasureCodingPolicyTests {
         #expect(policy.stripeSizeBytes == policy.dataUnits * policy.cellSizeBytes)
     }
 
+    @Test("without a cell size it is HDFS's usual 1024k")
+    func usualCells() throws {
+        #expect(try ErasureCodingPolicy("RS-6-3") == ErasureCodingPolicy("RS-6-3-1024k"))
+    }
+
     @Test(
         "what is no policy, or no safe one, is refused",
         arguments: [
-            "", "RS", "RS-3-2", "rs-3-2-1024k", "RS-3-2-1024", "RS-3-2-1024K", "RS-3-2--1024k", "RS-3--2-1024k",
+            "", "RS", "RS-3", "rs-3-2-1024k", "RS-3-2-1024", "RS-3-2-1024K", "RS-3-2--1024k", "RS-3--2-1024k",
             "RS-2-2-1024k", "RS-2-3-1024k", "RS-3-0-1024k", "RS-0-0-1024k", "RS-12-5-1024k", "XOR-3-2-1024k",
             "RS-3-2-0k", "RS-3-2-3k", "RS-3-2-2k", "RS-3-2-32768k", "RS-3-2-1000k", "RS-3-2-1024k-1", "RAID-3-2-1024k",
             "RS-3-2-9223372036854775807k", "RS-99999999999999999999-2-1024k",

@@ -1,5 +1,6 @@
 // Arguments that are XDR but not acceptable, and arguments that are not XDR.
 
+import FaultInjection
 import FileService
 import Model
 import ONCRPC
@@ -186,7 +187,7 @@ struct ArgumentTests {
 
     @Test("no arguments crash any procedure", arguments: [1, 2, 3, 4] as [UInt64])
     func random(seed: UInt64) async {
-        var random = SplitMix(state: seed)
+        var random = SeededGenerator(seed: seed)
         let entries = (0..<20).map { index in
             DirectoryEntry(
                 name: name("entry \(index)"), cookie: UInt64(index + 1), fileID: .root,
@@ -217,18 +218,5 @@ struct ArgumentTests {
             }
         }
         #expect(replies > 100, "seed \(seed): decoding never got far")
-    }
-}
-
-/// A small generator with a seed (Steele, Lea and Flood 2014).
-struct SplitMix: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var value = state
-        value = (value ^ value >> 30) &* 0xbf58_476d_1ce4_e5b9
-        value = (value ^ value >> 27) &* 0x94d0_49bb_1331_11eb
-        return value ^ value >> 31
     }
 }

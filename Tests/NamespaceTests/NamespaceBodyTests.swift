@@ -214,12 +214,15 @@ struct NamespaceBodyTests {
         let before = [0, 1].map { fixture.disk.callCount(.sync, under: "/v\($0)/") }
         let count = 200
         try await withThrowingTaskGroup(of: Void.self) { group in
-            group.addTask { try await namespace.create(Fixture.name("first")) }
+            group.addTask {
+                defer { gate.stopExpecting() }
+                try await namespace.create(Fixture.name("first"))
+            }
             await gate.waitForArrival()
             for index in 0..<count {
                 group.addTask { try await namespace.create(Fixture.name("\(index)")) }
             }
-            while namespace.queuedRequests < count { await Task.yield() }
+            while namespace.queuedRequests < count, !gate.isAbandoned { await Task.yield() }
             gate.open()
             try await group.waitForAll()
         }
@@ -230,21 +233,44 @@ struct NamespaceBodyTests {
         await namespace.close()
     }
 
-    @Test("one that changed nothing is answered while a commit is going on after it ran; a change is not")
-    func answersWhenDurable() async throws {
+    @Test(
+        "a change, and what relies on it, is answered when it is durable on every mirror; a look, before",
+        arguments: [0, 1])
+    func answersWhenDurable(_ slowMirror: Int) async throws {
         let fixture = try Fixture()
         let namespace = try fixture.open()
-        let gate = Gate()
+        let batch = Gate()
+        let disk = Gate()
         let isAnswered = Flag()
-        fixture.disk.before(.sync, under: "/v1/") { gate.pass() }
+        // Both bodies wait for the same batch.
+        let pause = namespace.queueBody { batch.pass() }
+        await batch.waitForArrival()
         let created = Task { () async throws in
+            defer { disk.stopExpecting() }
             try await namespace.create(Fixture.name("a"))
             isAnswered.set()
         }
-        await gate.waitForArrival()
-        #expect(!isAnswered.isSet)
-        gate.open()
+        while namespace.queuedRequests < 1 { await Task.yield() }
+        // An operation that finds its work done must not be answered as done while it may still be lost.
+        let isRepeated = Flag()
+        let repeated = Task {
+            _ = try await namespace.perform { transaction throws(NamespaceError) in
+                try transaction.entry(.root, Fixture.name("a"))
+            }
+            isRepeated.set()
+        }
+        while namespace.queuedRequests < 2 { await Task.yield() }
+        let read = Task { try await namespace.child(Fixture.name("a")) }
+        while namespace.queuedRequests < 3 { await Task.yield() }
+        fixture.disk.before(.sync, under: "/v\(slowMirror)/") { disk.pass() }
+        batch.open()
+        try await pause.value
+        #expect(try await read.value != nil)
+        await disk.waitForArrival()
+        #expect(!isAnswered.isSet && !isRepeated.isSet)
+        disk.open()
         try await created.value
+        try await repeated.value
         #expect(isAnswered.isSet)
         await namespace.close()
     }

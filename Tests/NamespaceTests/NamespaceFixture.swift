@@ -99,7 +99,7 @@ extension Namespace {
     }
 
     func child(_ name: FileName) async throws(NamespaceError) -> FileID? {
-        try await perform { transaction throws(NamespaceError) in try transaction.entry(.root, name)?.child }
+        try await read { transaction throws(NamespaceError) in try transaction.entry(.root, name)?.child }
     }
 }
 
@@ -119,7 +119,7 @@ extension Transaction {
 
 /// Lets a test hold a thread at a place, and know that it got there.
 final class Gate: @unchecked Sendable {
-    private let state = Mutex((arrived: false, isOpen: false))
+    private let state = Mutex((arrived: false, isAbandoned: false, isOpen: false))
 
     /// Called by the thread that is to be held.
     func pass() {
@@ -127,9 +127,14 @@ final class Gate: @unchecked Sendable {
         while !state.withLock({ $0.isOpen }) { sched_yield() }
     }
 
-    /// Waits until a thread is held.
+    /// Called when nobody will come any more, so that a test fails instead of waiting for ever.
+    func stopExpecting() { state.withLock { $0.isAbandoned = true } }
+
+    var isAbandoned: Bool { state.withLock { $0.isAbandoned } }
+
+    /// Waits until a thread is held, or `stopExpecting`.
     func waitForArrival() async {
-        while !state.withLock({ $0.arrived }) { await Task.yield() }
+        while !state.withLock({ $0.arrived || $0.isAbandoned }) { await Task.yield() }
     }
 
     func open() { state.withLock { $0.isOpen = true } }

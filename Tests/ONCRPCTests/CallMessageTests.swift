@@ -1,5 +1,6 @@
 // Headers of calls from bytes made by hand (RFC 5531 §9, appendix A) and from random ones.
 
+import FaultInjection
 import Model
 import NIOCore
 import Platform

@@ -1,5 +1,6 @@
 // Every status of RFC 5531 §9 over a real socket; calls and expected replies are bytes made by hand.
 
+import FaultInjection
 import Model
 import NIOCore
 import ONCRPC

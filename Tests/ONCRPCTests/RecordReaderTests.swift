@@ -1,5 +1,6 @@
 // Record marking against a simple model, and what is copied and what is not.
 
+import FaultInjection
 import NIOCore
 import Platform
 import Testing

@@ -2,6 +2,7 @@
 // instead of hanging it.
 
 import Glibc
+import NIOPosix
 
 /// A connection to 127.0.0.1.
 final class TestClient {
@@ -115,7 +116,10 @@ final class TestClient {
     }
 }
 
-extension TestClient: @unchecked Sendable {
-    /// On another thread than the caller's, who receives meanwhile.
-    @concurrent func sendRest(_ bytes: [UInt8], from start: Int) async throws { try send(Array(bytes[start...])) }
+extension TestClient: @unchecked Sendable {}
+
+/// Runs what blocks while other tasks of a test have to go on: there may be as few of Swift's own threads as
+/// there are processors.
+func blocking<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) async throws -> Value {
+    try await NIOThreadPool.singleton.runIfActive(body)
 }

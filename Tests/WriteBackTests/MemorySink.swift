@@ -48,10 +48,13 @@ final class MemorySink: WriteBackSink {
                 }
             }
             state.files[file.fileID] = bytes
-            file.didRecord(size: UInt64(bytes.count), usedBytes: UInt64(bytes.count))
             return nil
         }
         if let error { throw error }
+    }
+
+    func revert(_ file: OpenFileContext) async {
+        file.revert(size: state.withLock { UInt64($0.files[file.fileID]?.count ?? 0) }, usedBytes: 0)
     }
 
     func acknowledgedBytesWereLost(in file: FileID, because error: WriteBackError) {

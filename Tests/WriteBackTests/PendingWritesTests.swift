@@ -1,6 +1,7 @@
 // Property tests of the pending writes against the simplest model: an array of bytes with the sequence that
 // wrote each.
 
+import FaultInjection
 import Model
 import Platform
 import Testing
@@ -82,18 +83,5 @@ struct PendingWritesTests {
         pending.insert(Payload(bytes: [4, 5, 6]), at: 7, sequence: WriteSequence(rawValue: 2))
         #expect(pending.overlapping(ByteRange(0, 100)).map(\.payload.bytes) == [[4, 5, 6]])
         #expect(pending.byteCount == 3)
-    }
-}
-
-/// SplitMix64, so that a failing seed can be run again.
-struct SeededGenerator: RandomNumberGenerator {
-    private var state: UInt64
-    init(seed: UInt64) { state = seed }
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var value = state
-        value = (value ^ (value >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        value = (value ^ (value >> 27)) &* 0x94D0_49BB_1331_11EB
-        return value ^ (value >> 31)
     }
 }

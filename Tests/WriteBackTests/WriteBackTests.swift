@@ -1,5 +1,6 @@
 // Write-back over a sink in memory: COMMIT, order, truncate, errors, budget.
 
+import FaultInjection
 import Model
 import Platform
 import Synchronization
@@ -190,9 +191,30 @@ struct WriteBackTests {
         writeBack.tick()
         await sink.waitForDrains(1)
         #expect(sink.state.withLock { $0.plans[0].rests })
-        await writeBack.settleAll()
+        #expect(await writeBack.settleAll() == 0)
         #expect(file.isClean && writeBack.usage.openFiles == 0)
         #expect(sink.published(file.fileID) == [1, 2, 3])
+    }
+
+    @Test("a failed FILE_SYNC write was never acknowledged, so the verifier stays")
+    func failedStableWrite() async throws {
+        let writeBack = writeBack()
+        sink.state.withLock { $0.nextErrors = [.noSpace] }
+        await #expect(throws: WriteBackError.noSpace) { try await write([1], at: 0, with: writeBack, stable: true) }
+        #expect(sink.state.withLock { $0.lost.isEmpty })
+    }
+
+    @Test("a file that is removed while its error is sticky does not keep the gateway from stopping")
+    func removedWithStickyError() async throws {
+        let writeBack = writeBack()
+        sink.state.withLock { $0.nextErrors = [.noSpace] }
+        try await write([1, 2, 3], at: 0, with: writeBack)
+        clock.advance(seconds: 10)
+        writeBack.tick()
+        await sink.waitForDrains(1)
+        writeBack.release(file.remove())
+        #expect(await writeBack.settleAll() == 0)
+        #expect(writeBack.usage.openFiles == 0)
     }
 
     @Test("who waits for a file that is removed is told")

@@ -1,5 +1,6 @@
 // The codec against bytes written by hand, and against itself over random values.
 
+import FaultInjection
 import NIOCore
 import Testing
 import XDR
@@ -97,7 +98,7 @@ struct XDRTests {
     func roundTrip() throws {
         let seed = UInt64.random(in: 0 ... .max)
         print("seed \(seed)")
-        var generator = SplitMix64(state: seed)
+        var generator = SeededGenerator(seed: seed)
         for _ in 0..<300 {
             let fields = (0..<Int.random(in: 1...12, using: &generator)).map { _ in Field(using: &generator) }
             var encoder = XDREncoder(capacity: Int.random(in: 0...64, using: &generator))
@@ -146,7 +147,7 @@ private enum Field: Equatable {
     case uint32(UInt32), int32(Int32), uint64(UInt64), int64(Int64), bool(Bool)
     case fixed([UInt8]), variable([UInt8])
 
-    init(using generator: inout SplitMix64) {
+    init(using generator: inout SeededGenerator) {
         let bytes = (0..<Int.random(in: 1...40, using: &generator)).map { _ in
             UInt8.random(in: 0 ... .max, using: &generator)
         }
@@ -184,18 +185,5 @@ private enum Field: Equatable {
         case .fixed(let bytes): encoder.fixedOpaque(bytes)
         case .variable(let bytes): encoder.opaque(bytes)
         }
-    }
-}
-
-/// Vigna's generator: small, and the same everywhere for the same seed.
-private struct SplitMix64: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var value = state
-        value = (value ^ (value >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        value = (value ^ (value >> 27)) &* 0x94d0_49bb_1331_11eb
-        return value ^ (value >> 31)
     }
 }

@@ -187,6 +187,13 @@ final class MirrorSet {
     /// Adds a mirror that has the state of the last commit.
     func add(_ mirror: Mirror) { mirrors.append(mirror) }
 
+    /// Gives up the mirror on a volume, if there is one; only between batches.
+    func giveUp(_ volume: VolumeID, because reason: String) throws(NamespaceError) {
+        precondition(batch.isEmpty && body.isEmpty)
+        guard let mirror = mirrors.first(where: { $0.location.volume == volume }) else { return }
+        try drop([(mirror, .notAMirror(reason))])
+    }
+
     /// The primary's connection, for copying; only between batches.
     func committedPrimary() throws(NamespaceError) -> Mirror {
         precondition(batch.isEmpty && body.isEmpty)
@@ -208,8 +215,8 @@ final class MirrorSet {
                 failed.append((next, error))
             }
         }
-        let mayGoOn = onFailure(failed.map(\.mirror.location.volume), volumes)
-        guard !mirrors.isEmpty, mayGoOn else {
+        // With no mirror left there is nothing to write down: who were the last ones must stay known.
+        guard !mirrors.isEmpty, onFailure(failed.map(\.mirror.location.volume), volumes) else {
             let failure = NamespaceError.failed(
                 failed.map { "\($0.mirror.location.path): \($0.error)" }.joined(separator: "; "))
             self.failure = failure
