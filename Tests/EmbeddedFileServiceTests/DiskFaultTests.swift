@@ -51,6 +51,28 @@ struct DiskFaultTests {
         await store.close()
     }
 
+    @Test("a disk that is gone, or can't say how much room it has, is not taken for a full one", arguments: [true, false])
+    func goneDisk(isGone: Bool) async throws {
+        let store = try SimulatedStore()
+        try await store.open()
+        let file = try await store.service.make("f")
+        let bytes = pattern(40_000, seed: 16)
+        let written = try await store.service.write(bytes, to: file)
+        if isGone {
+            store.disk.disappear("/v4/")
+        } else {
+            store.disk.inject(Fault("/v4", .space, code: EIO))
+        }
+        #expect(try await store.service.commit(file).verifier == written.verifier)
+        #expect(try await store.service.bytes(of: file) == bytes)
+        let status = await store.service.status()
+        #expect(status.health == .yellow && status.counters.verifierChanges == 0)
+        await store.crash(seed: 2)
+        try await store.open(without: [4])
+        #expect(try await store.service.bytes(of: file) == bytes)
+        await store.close()
+    }
+
     @Test("a volume that fails leaves what was published before readable, and later groups go without it")
     func failsBetweenDrains() async throws {
         let store = try SimulatedStore()
