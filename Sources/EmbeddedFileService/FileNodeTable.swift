@@ -29,6 +29,9 @@ final class FileNodeTable: Sendable {
 
     var count: Int { state.withLock { $0.nodes.count } }
 
+    /// Places in the list of ids, those of nodes that are gone included.
+    var listedCount: Int { state.withLock { $0.ids.count } }
+
     /// On the namespace thread only.
     func insert(_ node: FileNode) {
         state.withLock { state in

@@ -43,8 +43,12 @@ final class VolumeSet: Sendable {
             let volume = present[Int((group.ordinal + UInt64(step)) % UInt64(present.count))]
             guard candidates.count < policy.totalUnits else { break }
             guard volume.isHealthy, !excluded.contains(volume.id) else { continue }
-            guard let space = try? await volume.space(), space.availableBytes >= Self.reservedBytes else { continue }
-            candidates.append(volume)
+            do throws(IOError) {
+                if try await volume.space().availableBytes >= Self.reservedBytes { candidates.append(volume) }
+            } catch {
+                // A disk that can't even say how much room it has is no full one: the group goes without it.
+                if !error.isShortage { volume.fail(.inputOutput(error)) }
+            }
         }
         return (0..<policy.totalUnits).map { $0 < candidates.count ? candidates[$0] : nil }
     }

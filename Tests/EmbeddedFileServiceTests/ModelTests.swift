@@ -10,7 +10,7 @@ import Testing
 
 @Suite("Against a simple model", .serialized, .timeLimit(.minutes(5)))
 struct ModelTests {
-    @Test("RS-3-2 with five volumes: everything reads back at any time", arguments: 0..<20 as Range<UInt64>)
+    @Test("RS-3-2 with five volumes: everything reads back at any time", arguments: 0..<14 as Range<UInt64>)
     func reedSolomon(seed: UInt64) async throws {
         var sequence = try await RandomSequence(policy: "RS-3-2-4k", seed: seed)
         try await sequence.run(steps: 300)

@@ -143,6 +143,30 @@ struct WriteBackTests {
         #expect(sink.state.withLock { $0.lost.count } == 1)
     }
 
+    @Test("a FILE_SYNC write whose bytes were lost is told, also when somebody else was told before it waits")
+    func stableWriteAfterFailure() async throws {
+        func write() throws(WriteBackError) -> OpenFileContext.Acceptance {
+            try file.write(
+                Payload(bytes: [1]), at: 0, isStable: true, now: clock.now(), elapsed: .zero, clearingModeBits: 0,
+                drainChunkBytes: 24, stripeSizeBytes: 12)
+        }
+        let accepted = try write()
+        #expect(file.request(.everything))
+        guard let turn = file.takeTurn(stripeSizeBytes: 12, maxBytes: 48) else {
+            Issue.record("nothing to drain")
+            return
+        }
+        #expect(file.beginFailure(.noSpace).freedBytes == 1)
+        file.endFailure(.noSpace, turn: turn)
+        #expect(throws: WriteBackError.noSpace) { _ = try write() }
+        await #expect(throws: WriteBackError.noSpace) {
+            try await file.waitUntilDurable(since: accepted.failureCount) {}
+        }
+        // Who writes from here on is not concerned.
+        let writeBack = writeBack()
+        try await self.write([2], at: 0, with: writeBack, stable: true)
+    }
+
     @Test("a FILE_SYNC write returns when it is published")
     func stableWrite() async throws {
         let writeBack = writeBack()

@@ -1,0 +1,392 @@
+// Operations that meet: truncate, remove and rename while a drain or a read is under way, several readers and writers.
+
+import FaultInjection
+import FileService
+import Model
+import Namespace
+import Platform
+import Synchronization
+import Testing
+import WriteBack
+
+@testable import EmbeddedFileService
+
+/// A value that several tasks use.
+private final class Shared<Value: Sendable>: Sendable {
+    private let value: Mutex<Value>
+    init(_ value: Value) { self.value = Mutex(value) }
+
+    func withLock<Result: Sendable>(_ body: (inout Value) -> Result) -> Result {
+        value.withLock { value in body(&value) }
+    }
+}
+
+@Suite("Operations that meet", .timeLimit(.minutes(2)))
+struct ConcurrencyTests {
+    private let store: SimulatedStore
+
+    init() async throws {
+        store = try SimulatedStore()
+        try await store.open()
+    }
+
+    private var service: EmbeddedFileService { store.service }
+
+    /// Holds the next such call on blocks of a volume.
+    private func hold(_ operation: FileOperation, volume: Int = 0) -> Gate {
+        let gate = Gate()
+        store.disk.before(operation, under: "/v\(volume)/blocks/") { gate.pass() }
+        return gate
+    }
+
+    private func finish() async throws {
+        try await store.core.checkNamespace()
+        try await store.restart()
+        #expect(try await store.orphans().isEmpty)
+        #expect(await service.status().health == .green)
+        await store.close()
+    }
+
+    @Test("a truncate while a drain is under way voids what it cuts off")
+    func truncateWhileDraining() async throws {
+        let file = try await service.make("f")
+        let bytes = pattern(30_000, seed: 1)
+        try await service.write(bytes, to: file)
+        let gate = hold(.write)
+        let service = service
+        async let committed = service.commit(file)
+        await gate.waitForArrival()
+        try await service.truncate(file, to: 10_000)
+        try await service.truncate(file, to: 20_000)
+        let expected = Array(bytes[..<10_000]) + Array(repeating: 0, count: 10_000)
+        #expect(try await service.bytes(of: file) == expected)
+        let late = pattern(100, seed: 2)
+        try await service.write(late, to: file, at: 15_000)
+        gate.open()
+        _ = try await committed
+        var after = expected
+        after.replaceSubrange(15_000..<15_100, with: late)
+        #expect(try await service.bytes(of: file) == after)
+        try await service.commit(file)
+        #expect(try await service.attributes(of: file).usedBytes == 10_100)
+        await store.crash(seed: 1)
+        try await store.open()
+        #expect(try await store.service.bytes(of: file) == after)
+        try await finish()
+    }
+
+    @Test("a file is removed while it is drained: who waits is told, and its blocks go")
+    func removeWhileDraining() async throws {
+        let file = try await service.make("f")
+        try await service.write(pattern(30_000, seed: 1), to: file)
+        let gate = hold(.write)
+        let service = service
+        async let committed = service.commit(file)
+        await gate.waitForArrival()
+        try await service.remove("f")
+        await #expect(throws: FileError.stale) { try await service.write([1], to: file) }
+        gate.open()
+        do {
+            _ = try await committed
+            Issue.record("a COMMIT of a removed file succeeded")
+        } catch {
+            #expect(error as? FileError == .stale)
+        }
+        await eventually("the blocks are deleted") { store.allBlockFiles.isEmpty }
+        #expect(await service.status().counters.pendingBytes == 0)
+        try await finish()
+    }
+
+    @Test("blocks of a removed file stay until its reader is done")
+    func removeWhileReading() async throws {
+        let file = try await service.make("f")
+        let bytes = pattern(30_000, seed: 1)
+        try await service.write(bytes, to: file, .fileSync)
+        let blocks = store.allBlockFiles
+        let gate = hold(.read)
+        let service = service
+        async let read = service.bytes(of: file)
+        await gate.waitForArrival()
+        try await service.remove("f")
+        // Gives deletions that should not be under way a chance.
+        for index in 0..<20 { try await service.make("g\(index)") }
+        #expect(store.allBlockFiles == blocks)
+        gate.open()
+        #expect(try await read == bytes)
+        await eventually("the blocks are deleted") { store.allBlockFiles.isEmpty }
+        await #expect(throws: FileError.stale) { try await service.bytes(of: file) }
+        try await finish()
+    }
+
+    @Test("reads that race with a remove answer the whole file or stale")
+    func readsRacingWithRemove() async throws {
+        for round in 0..<30 as Range<UInt64> {
+            let file = try await service.make("f")
+            let bytes = pattern(20_000, seed: round)
+            try await service.write(bytes, to: file)
+            if round % 2 == 0 { try await service.commit(file) }
+            let service = service
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for _ in 0..<4 {
+                    group.addTask {
+                        while !Task.isCancelled {
+                            await Task.yield()
+                            do throws(FileError) {
+                                let found = try await service.bytes(of: file)
+                                #expect(found == bytes)
+                            } catch {
+                                #expect(error == .stale)
+                                return
+                            }
+                        }
+                    }
+                }
+                group.addTask { try await service.remove("f") }
+                try await group.waitForAll()
+            }
+        }
+        #expect(await service.status().health == .green)
+        try await finish()
+    }
+
+    @Test("a rename over a file that is being drained replaces it")
+    func renameOverPending() async throws {
+        let (source, target) = (try await service.make("a"), try await service.make("b"))
+        let bytes = pattern(30_000, seed: 1)
+        try await service.write(bytes, to: source)
+        try await service.write(pattern(40_000, seed: 2), to: target)
+        let gate = hold(.write)
+        let service = service
+        async let committed = service.commit(target)
+        await gate.waitForArrival()
+        let root = try await service.rootReference()
+        _ = try await service.rename(name("a"), in: root, to: name("b"), in: root, as: SimulatedStore.superuser)
+        #expect(try await service.find("b") == source)
+        #expect(try await service.bytes(of: source) == bytes)
+        gate.open()
+        do {
+            _ = try await committed
+            Issue.record("a COMMIT of a replaced file succeeded")
+        } catch {
+            #expect(error as? FileError == .stale)
+        }
+        await #expect(throws: FileError.stale) { try await service.attributes(of: target) }
+        try await service.commit(source)
+        await store.crash(seed: 2)
+        try await store.open(without: [3])
+        #expect(try await store.service.bytes(of: try await store.service.find("b")) == bytes)
+        await store.close()
+        try await store.open()
+        try await finish()
+    }
+
+    @Test("each read sees every write that was acknowledged before it, none by half")
+    func readersAndWriters() async throws {
+        let file = try await service.make("f")
+        let (writers, bytesEach) = (4, 3_000)
+        let acknowledged = Shared(Array(repeating: UInt8(0), count: writers))
+        try await service.write(Array(repeating: 0, count: writers * bytesEach), to: file, .fileSync)
+        let service = service
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for writer in 0..<writers {
+                group.addTask {
+                    for value in 1...120 as ClosedRange<UInt8> {
+                        let stability: WriteStability = value % 16 == 0 ? .fileSync : .unstable
+                        try await service.write(
+                            Array(repeating: value, count: bytesEach), to: file, at: UInt64(writer * bytesEach),
+                            stability)
+                        acknowledged.withLock { $0[writer] = value }
+                        if value % 25 == 0 { try await service.commit(file) }
+                    }
+                }
+            }
+            for reader in 0..<3 {
+                group.addTask {
+                    var random = SeededGenerator(seed: UInt64(reader))
+                    while !Task.isCancelled {
+                        // A read of what is in memory doesn't suspend, and there are few threads for all tasks.
+                        await Task.yield()
+                        let writer = Int.random(in: 0..<writers, using: &random)
+                        let least = acknowledged.withLock { $0[writer] }
+                        let found = try await service.bytes(of: file, from: UInt64(writer * bytesEach), count: bytesEach)
+                        let value = found.first ?? 0
+                        #expect(found == Array(repeating: value, count: bytesEach), "a write is seen by half")
+                        #expect(value >= least, "an acknowledged write is not seen")
+                        if acknowledged.withLock({ $0.allSatisfy { $0 == 120 } }) { return }
+                    }
+                }
+            }
+            try await group.waitForAll()
+        }
+        try await service.commit(file)
+        await store.crash(seed: 3)
+        try await store.open()
+        #expect(Set(try await store.service.bytes(of: file)) == [120])
+        try await finish()
+    }
+
+    @Test("a read sees all of a truncate or nothing")
+    func readsRacingWithTruncates() async throws {
+        let file = try await service.make("f")
+        let bytes = Array(repeating: UInt8(7), count: 20_000)
+        let service = service
+        let isDone = Shared(false)
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask {
+                for round in 0..<60 {
+                    try await service.write(bytes, to: file)
+                    if round % 2 == 0 { try await service.commit(file) }
+                    try await service.truncate(file, to: 5_000)
+                    // Down and up: what is above the cut reads as zeros, never as old bytes.
+                    try await service.truncate(file, to: 0)
+                }
+                isDone.withLock { $0 = true }
+            }
+            for _ in 0..<3 {
+                group.addTask {
+                    while !isDone.withLock({ $0 }), !Task.isCancelled {
+                        await Task.yield()
+                        let found = try await service.bytes(of: file)
+                        #expect([0, 5_000, 20_000].contains(found.count))
+                        #expect(found.allSatisfy { $0 == 7 }, "zeros in a file that never had any")
+                    }
+                }
+            }
+            try await group.waitForAll()
+        }
+        try await finish()
+    }
+
+    @Test("two writers of one file, each its own pieces")
+    func twoWriters() async throws {
+        let file = try await service.make("f")
+        let (pieces, count) = (200, 1_000)
+        let service = service
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for writer in 0..<2 {
+                group.addTask {
+                    var random = SeededGenerator(seed: UInt64(writer))
+                    for piece in Array(0..<pieces).filter({ $0 % 2 == writer }).shuffled(using: &random) {
+                        try await service.write(
+                            pattern(count, seed: UInt64(piece)), to: file, at: UInt64(piece * count))
+                    }
+                    try await service.commit(file)
+                }
+            }
+            try await group.waitForAll()
+        }
+        let expected = (0..<pieces).flatMap { pattern(count, seed: UInt64($0)) }
+        await store.crash(seed: 4)
+        try await store.open()
+        #expect(try await store.service.bytes(of: file) == expected)
+        try await finish()
+    }
+
+    @Test("writers that fill the memory wait and get on")
+    func budget() async throws {
+        let service = service
+        var files: [FileReference] = []
+        for index in 0..<20 { files.append(try await service.make("f\(index)")) }
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for (index, file) in files.enumerated() {
+                group.addTask {
+                    // Out of order and with gaps, so that nothing is drained for being a full stripe.
+                    for piece in (0..<20).reversed() {
+                        try await service.write(
+                            pattern(1_500, seed: UInt64(index * 100 + piece)), to: file, at: UInt64(piece * 3_000))
+                    }
+                }
+            }
+            try await group.waitForAll()
+        }
+        let status = await service.status()
+        #expect(status.counters.stalledWrites > 0)
+        #expect(status.counters.pendingBytes <= UInt64(store.limits.maxPendingBytes))
+        try await store.restart()
+        for (index, file) in files.enumerated() {
+            let found = try await store.service.bytes(of: file)
+            for piece in 0..<20 {
+                #expect(Array(found[(piece * 3_000)..<(piece * 3_000 + 1_500)]) == pattern(1_500, seed: UInt64(index * 100 + piece)))
+            }
+        }
+        try await finish()
+    }
+
+    @Test("nodes are forgotten under load, and nothing with them")
+    func eviction() async throws {
+        await store.close()
+        store.bounds.maxCachedNodes = 3
+        try await store.open()
+        let service = service
+        let (workers, filesEach) = (6, 5)
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for worker in 0..<workers {
+                group.addTask {
+                    var random = SeededGenerator(seed: UInt64(worker))
+                    var expected: [(file: FileReference, bytes: [UInt8])] = []
+                    for index in 0..<filesEach { expected.append((try await service.make("f\(worker)-\(index)"), [])) }
+                    for step in 0..<200 {
+                        let index = Int.random(in: 0..<filesEach, using: &random)
+                        let file = expected[index].file
+                        switch Int.random(in: 0..<4, using: &random) {
+                        case 0, 1:
+                            let bytes = pattern(700, seed: UInt64(worker * 1000 + step))
+                            let offset = UInt64(expected[index].bytes.count)
+                            try await service.write(bytes, to: file, at: offset, step % 5 == 0 ? .fileSync : .unstable)
+                            expected[index].bytes += bytes
+                        case 2: try await service.commit(file)
+                        default:
+                            let found = try await service.bytes(of: file)
+                            #expect(found == expected[index].bytes)
+                        }
+                    }
+                    for (file, bytes) in expected { #expect(try await service.bytes(of: file) == bytes) }
+                }
+            }
+            try await group.waitForAll()
+        }
+        await eventually("few nodes are left") {
+            store.clock.advance(seconds: 10)
+            await service.tick()
+            return await service.status().counters.openFiles == 0
+        }
+        // Each insertion forgets a few.
+        for index in 0..<10 { try await service.make("last-\(index)") }
+        #expect(store.core.nodes.count <= 3 + 2)
+        try await finish()
+    }
+
+    @Test("the nodes' table doesn't grow with files that come and go")
+    func churn() async throws {
+        for index in 0..<2_500 {
+            try await service.make("f\(index)")
+            try await service.remove("f\(index)")
+        }
+        #expect(store.core.nodes.count < 10 && store.core.nodes.listedCount < 2_000)
+        try await finish()
+    }
+
+    @Test("a group that is full ends, and the next one begins")
+    func fullGroups() async throws {
+        await store.close()
+        store.bounds.maxGroupBytes = 24 << 10
+        try await store.open()
+        let file = try await service.make("f")
+        let bytes = pattern(200_000, seed: 1)
+        for offset in stride(from: 0, to: bytes.count, by: 7_000) {
+            try await service.write(
+                Array(bytes[offset..<min(bytes.count, offset + 7_000)]), to: file, at: UInt64(offset))
+        }
+        try await service.commit(file)
+        let groups = try await store.core.transact { transaction throws(FileError) in
+            try transaction.groupRows(after: nil, limit: .max)
+        }
+        #expect(groups.count >= 9 && groups.allSatisfy { $0.length <= 24 << 10 })
+        await store.crash(seed: 5)
+        try await store.open(without: [0, 1])
+        #expect(try await service.bytes(of: file) == bytes)
+        await store.close()
+        try await store.open()
+        try await finish()
+    }
+}
