@@ -24,6 +24,17 @@ public enum NFSProcedure: UInt32, Hashable, Sendable, CaseIterable {
     case fsinfo = 19
     case pathconf = 20
     case commit = 21
+
+    /// Whether a success changes files, names or attributes. Such a call is refused where the export is read-only,
+    /// and must not be carried out twice when a client sends it again (RFC 1813 §4.5). COMMIT changes none.
+    var changesFiles: Bool {
+        switch self {
+        case .setattr, .write, .create, .mkdir, .symlink, .mknod, .remove, .rmdir, .rename, .link: true
+        case .null, .getattr, .lookup, .access, .readlink, .read, .readdir, .readdirplus, .fsstat, .fsinfo, .pathconf,
+            .commit:
+            false
+        }
+    }
 }
 
 /// The procedures of program 100005 version 3 (RFC 1813 §5.2).
