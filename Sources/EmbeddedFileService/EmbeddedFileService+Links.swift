@@ -3,6 +3,8 @@
 public import FileService
 public import Model
 internal import Namespace
+internal import Platform
+internal import WriteBack
 
 extension EmbeddedFileService {
     public func makeSymbolicLink(
