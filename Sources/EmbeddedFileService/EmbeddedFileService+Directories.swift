@@ -170,13 +170,15 @@ extension EmbeddedFileService {
             }
             let isSame = source.id == target.id
             if moved.type == .directory, !isSame {
+                // Its ".." changes, as rename(2) has it.
+                guard moved.attributes.allowsWrite(by: caller) else { throw .accessDenied }
                 // A directory must not be moved below itself.
                 var ancestor = target
                 while ancestor.id != .root {
                     if ancestor.id == moved.id { throw .invalidArgument }
                     ancestor = try transaction.existing(ancestor.parent ?? .root)
                 }
-                guard target.linkCount < Limits.maxLinks else { throw .tooManyLinks }
+                guard target.linkCount < Limits.maxLinks || replaced?.type == .directory else { throw .tooManyLinks }
             }
 
             var effects = StoreCore.Effects.none
