@@ -244,7 +244,8 @@ struct ConcurrencyTests {
                         await Task.yield()
                         let writer = Int.random(in: 0..<writers, using: &random)
                         let least = acknowledged.withLock { $0[writer] }
-                        let found = try await service.bytes(of: file, from: UInt64(writer * bytesEach), count: bytesEach)
+                        let found = try await service.bytes(
+                            of: file, from: UInt64(writer * bytesEach), count: bytesEach)
                         let value = found.first ?? 0
                         #expect(found == Array(repeating: value, count: bytesEach), "a write is seen by half")
                         #expect(value >= least, "an acknowledged write is not seen")
@@ -342,7 +343,9 @@ struct ConcurrencyTests {
         for (index, file) in files.enumerated() {
             let found = try await store.service.bytes(of: file)
             for piece in 0..<20 {
-                #expect(Array(found[(piece * 3_000)..<(piece * 3_000 + 1_500)]) == pattern(1_500, seed: UInt64(index * 100 + piece)))
+                #expect(
+                    Array(found[(piece * 3_000)..<(piece * 3_000 + 1_500)])
+                        == pattern(1_500, seed: UInt64(index * 100 + piece)))
             }
         }
         try await finish()
