@@ -32,8 +32,8 @@ class Sizes:
 
 
 # The window is that of a kernel client's write-back: what it sends out of order is that far apart. The numbers of
-# small files make a turn of one second or more on either server.
-FULL = Sizes(large_mib=512, window_mib=16, small_files_1=400, small_files_8=1000, query_seconds=2, entries=100_000)
+# small files are what Sluice takes some seconds for.
+FULL = Sizes(large_mib=1024, window_mib=16, small_files_1=500, small_files_8=1000, query_seconds=2, entries=100_000)
 QUICK = Sizes(large_mib=32, window_mib=16, small_files_1=20, small_files_8=40, query_seconds=1, entries=2000)
 
 
