@@ -6,11 +6,11 @@ each interval. A figure is a number that is made of an interval.
 
 import dataclasses
 import json
-import os
 import random
 import subprocess
 from typing import Callable
 
+from machine import forget_cached_pages
 from servers import Failed
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -97,18 +97,6 @@ class Load:
         return self.random.getrandbits(63)
 
 
-def forget_cached_pages(directory):
-    """Drops the files of a server from the machine's page cache, without root; only clean pages go, hence the sync."""
-    os.sync()
-    for parent, _, names in os.walk(directory):
-        for name in names:
-            path = os.path.join(parent, name)
-            if not os.path.isfile(path):
-                continue
-            with open(path, "rb") as file:
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
 class Measure:
     """`name` is for --only; `figures` maps an interval's name to what is shown of it."""
 
@@ -118,17 +106,20 @@ class Measure:
         self.prepare = prepare  # once for each server, before its first turn
 
 
-@dataclasses.dataclass(frozen=True)
-class LargeFile:
-    """What the large file of a server holds, and how it was written."""
-
-    seed: int
-    in_order: bool
+def write_once(load, server, window):
+    server.large_file_seed = load.new_seed()
+    return load.run(server, "write", size=load.sizes.large_mib * MIB, window=window, seed=server.large_file_seed)
 
 
 def write(load, server, window=0):
-    server.large_file = LargeFile(load.new_seed(), window == 0)
-    return load.run(server, "write", size=load.sizes.large_mib * MIB, window=window, seed=server.large_file.seed)
+    """Writes twice and measures the second, so that each turn begins alike, with the same file just written.
+
+    Otherwise a turn shows what memory the turns before it have left: a virtual machine's host may take back pages that
+    have been free for seconds (free page reporting), and then each GiB of page cache costs seconds of system time. Where
+    this was written the same turn took 1.3 s or 2.7 s.
+    """
+    write_once(load, server, window)
+    return write_once(load, server, window)
 
 
 def write_shuffled(load, server):
@@ -136,10 +127,9 @@ def write_shuffled(load, server):
 
 
 def read_cold(load, server):
-    if not (server.large_file and server.large_file.in_order):
-        write(load, server)
+    write_once(load, server, window=0)
     forget_cached_pages(server.files)
-    return load.run(server, "read", size=load.sizes.large_mib * MIB, seed=server.large_file.seed)
+    return load.run(server, "read", size=load.sizes.large_mib * MIB, seed=server.large_file_seed)
 
 
 def small_files(in_flight):

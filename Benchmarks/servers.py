@@ -48,8 +48,8 @@ class Server:
     `files` is where it keeps what clients write.
     """
 
-    # What the large file on it holds, a LargeFile; None while there is none.
-    large_file = None
+    # Of the bytes that the large file on it holds; None while there is none.
+    large_file_seed = None
 
     def __init__(self, directory):
         self.directory = os.path.join(directory, self.name)
