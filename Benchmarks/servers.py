@@ -85,7 +85,8 @@ class Sluice(Server):
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
                 # It ends with the bench, however that ends.
-                ["setpriv", "--pdeathsig", "TERM", binary, "serve", "--data", self.files, "--volumes", "5", "--listen", "127.0.0.1:0"],
+                ["setpriv", "--pdeathsig", "TERM", binary, "serve", "--data", self.files, "--volumes", "5",
+                 "--listen", "127.0.0.1:0"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self.pid = self.process.pid
         self.nfs_port = None
