@@ -180,6 +180,8 @@ extension EmbeddedFileService {
                     if ancestor.id == moved.id { throw .invalidArgument }
                     ancestor = try transaction.existing(ancestor.parent ?? .root)
                 }
+                // Its ".." changes: that is a write to it, as in Linux and the BSDs.
+                guard moved.attributes.allowsWrite(by: caller) else { throw .accessDenied }
                 guard target.linkCount < Limits.maxLinks else { throw .tooManyLinks }
             }
 
