@@ -94,8 +94,8 @@ def make(directory, random):
         write(b"modes/owner-%d" % number, b"mine")
         os.chown(path(b"modes/owner-%d" % number), *owner)
 
-    # Times: NFSv3 has 32 bits of seconds without a sign, and nanoseconds.
-    for number, nanoseconds in enumerate((0, 1, 999_999_999, 10**18 + 123_456_789, (2**31) * 10**9 + 5, (2**32 - 1) * 10**9 + 999_999_999)):
+    # Times: NFSv3 has 32 bits of seconds without a sign, and nanoseconds; Linux drops those of the first and the last.
+    for number, nanoseconds in enumerate((0, 10**9 + 1, 1_999_999_999, 10**18 + 123_456_789, 2**31 * 10**9 + 5, (2**32 - 2) * 10**9 + 999_999_999)):
         write(b"times/file-%d" % number, b"t")
         os.utime(path(b"times/file-%d" % number), ns=(nanoseconds, nanoseconds))
     os.utime(path(b"links/dangling"), ns=(10**18, 10**18 + 7), follow_symlinks=False)
