@@ -83,11 +83,7 @@ extension EmbeddedFileService {
     ) async throws(FileError) -> CreatedEntry {
         let now = core.clock.now()
         return try await core.transact { [core] transaction throws(FileError) in
-            let parent = try transaction.directory(directory)
-            guard parent.attributes.allowsExecute(by: caller) else { throw .accessDenied }
-            guard !name.isDot, !name.isDotDot, try transaction.childIfAny(name, of: parent) == nil else {
-                throw .alreadyExists
-            }
+            let parent = try transaction.directoryForNewName(name, directory, caller)
             var inode = try core.newInode(.directory, attributes, in: parent, as: caller, now: now, &transaction)
             inode.parent = parent.id
             inode.linkCount = 2
@@ -194,11 +190,7 @@ extension EmbeddedFileService {
             source.entryCount -= 1
             source.touch(now)
             if isSame { target = source }
-            try transaction.put(
-                .putEntry(directory: target.id, name: newName, cookie: target.nextCookie, child: moved.id))
-            target.nextCookie += 1
-            target.entryCount += 1
-            target.touch(now)
+            try core.putEntry(newName, of: moved.id, into: &target, now: now, &transaction)
             if isSame {
                 source = target
             } else if moved.type == .directory {
@@ -265,7 +257,7 @@ extension Inode {
         changeTime = max(now, changeTime.successor)
     }
 
-    fileprivate func checkChange(by caller: Credentials) throws(FileError) {
+    func checkChange(by caller: Credentials) throws(FileError) {
         guard attributes.allowsChangingEntries(by: caller) else { throw .accessDenied }
     }
 

@@ -21,9 +21,12 @@ public final class EmbeddedFileService: FileService {
     let core: StoreCore
     let writeBack: WriteBack<GroupSink>
     let log: Logger
+    /// Whether MKNOD makes devices.
+    let allowsDevices: Bool
 
-    init(core: StoreCore, limits: WriteBackLimits) {
+    init(core: StoreCore, limits: WriteBackLimits, allowsDevices: Bool = false) {
         self.core = core
+        self.allowsDevices = allowsDevices
         log = core.log
         writeBack = WriteBack(sink: GroupSink(core: core), clock: core.clock, limits: limits)
     }

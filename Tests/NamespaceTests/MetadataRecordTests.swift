@@ -99,7 +99,7 @@ struct MetadataRecordTests {
             var inode = Fixture.inode(file, isSet ? .directory : .symbolicLink, size: number >> 3)
             inode.parent = isSet ? file : nil
             inode.exclusiveVerifier = isSet ? nil : number
-            inode.linkTarget = isSet ? nil : name.bytes
+            inode.linkTarget = isSet ? nil : try LinkTarget(name.bytes)
             inode.writeSequence = WriteSequence(rawValue: number)
             return .putInode(inode)
         case 1: return .removeInode(file)
