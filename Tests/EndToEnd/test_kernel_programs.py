@@ -40,3 +40,8 @@ def many_files(directory):
         equal((status["files"], status["directories"], status["bytes"]), (0, 1, 0), "files, directories and bytes")
         # The kernel's mount and the last drains are over; the files of dead groups go soon after.
         wait_for(lambda: not any(store.block_files(volume) for volume in range(store.count)))
+
+
+@test("cp -a, rsync -aH and tar of a tree with links, holes, odd names, modes and times through the kernel client")
+def copies(directory):
+    steps(directory, "copies")
