@@ -170,14 +170,14 @@ extension EmbeddedFileService {
             }
             let isSame = source.id == target.id
             if moved.type == .directory, !isSame {
+                // Its ".." changes, as rename(2) has it.
+                guard moved.attributes.allowsWrite(by: caller) else { throw .accessDenied }
                 // A directory must not be moved below itself.
                 var ancestor = target
                 while ancestor.id != .root {
                     if ancestor.id == moved.id { throw .invalidArgument }
                     ancestor = try transaction.existing(ancestor.parent ?? .root)
                 }
-                // Its ".." changes: that is a write to it, as in Linux and the BSDs.
-                guard moved.attributes.allowsWrite(by: caller) else { throw .accessDenied }
                 guard target.linkCount < Limits.maxLinks else { throw .tooManyLinks }
             }
 

@@ -292,7 +292,7 @@ def permissions(directory):
     for name, mode, owner, group in (("own", 0o640, 1000, 1000), ("own-none", 0o000, 1000, 1000), ("group", 0o060, 0, 2000),
                                      ("group-write", 0o620, 0, 2000), ("other", 0o006, 1000, 2000), ("root", 0o600, 0, 0),
                                      ("public", 0o666, 0, 0), ("public-setuid", 0o6777, 0, 3000), ("own-setuid", 0o6755, 1000, 1000),
-                                     ("own-foreign-group", 0o2775, 1000, 9000), ("lock", 0o2666, 0, 3000),
+                                     ("own-foreign-group", 0o2775, 1000, 9000), ("lock", 0o2660, 0, 3000),
                                      ("sticky/own", 0o644, 1000, 0), ("sticky/foreign", 0o666, 5, 5), ("program", 0o711, 0, 0)):
         put(at(name), name.encode())
         os.chown(at(name), owner, group)

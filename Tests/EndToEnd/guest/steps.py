@@ -76,8 +76,10 @@ def same(name):
     """A step done on tmpfs and on the mount: `def f(directory)` returns what it saw, which must be the same."""
     def register(function):
         def both(key):
+            before = time.monotonic()
             local = function(fresh(LOCAL, key))
             check(local is not None, "the step saw nothing")
+            print(f"         {time.monotonic() - before:6.1f} s  of it on tmpfs", flush=True)
             equal(function(fresh(MOUNT, key)), local, "on the mount, compared with tmpfs")
             shutil.rmtree(os.path.join(LOCAL, key))
         steps.append((name, both))
