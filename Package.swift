@@ -90,7 +90,10 @@ let package = Package(
             ]),
         tests(
             "NFS3Tests",
-            ["NFS3", "FaultInjection", "ONCRPC", "XDR", "FileService", "Model", "Platform", nioCore, logging]),
+            [
+                "NFS3", "EmbeddedFileService", "FaultInjection", "ONCRPC", "XDR", "FileService", "Model", "Platform",
+                nioCore, logging,
+            ]),
         tests("SluiceTests", ["sluice", "EmbeddedFileService", "Platform", "FaultInjection"]),
     ]
 )

@@ -178,7 +178,7 @@ extension EmbeddedFileService {
                     if ancestor.id == moved.id { throw .invalidArgument }
                     ancestor = try transaction.existing(ancestor.parent ?? .root)
                 }
-                guard target.linkCount < Limits.maxLinks else { throw .tooManyLinks }
+                guard target.linkCount < Limits.maxLinks || replaced?.type == .directory else { throw .tooManyLinks }
             }
 
             var effects = StoreCore.Effects.none

@@ -68,12 +68,12 @@ extension StoreCore {
     ) throws(FileError) -> Inode {
         try parent.checkCreation(by: caller)
         if let uid = update.uid, uid != caller.uid, !caller.isSuperuser { throw .notOwner }
-        // A setgid directory passes its group on.
+        // A setgid directory passes its group on to what is made without one being named.
         let inherited = parent.mode & 0o2000 != 0 ? parent.gid : nil
-        let gid = inherited ?? update.gid ?? caller.gid
-        if inherited == nil, !caller.isSuperuser, !caller.isMember(of: gid) { throw .notOwner }
+        let gid = update.gid ?? inherited ?? caller.gid
+        if gid != inherited, !caller.isSuperuser, !caller.isMember(of: gid) { throw .notOwner }
         var mode = (update.mode ?? type.usualMode) & 0o7777
-        if type == .regular, mode & 0o2000 != 0, !caller.isSuperuser, !caller.isMember(of: gid) { mode &= ~0o2000 }
+        if type != .directory, !caller.isSuperuser, !caller.isMember(of: gid) { mode &= ~0o2000 }
         var random = SystemRandomNumberGenerator()
         var inode = Inode(
             id: transaction.newFileID(), generation: FileGeneration(rawValue: random.next()), type: type,
