@@ -45,3 +45,8 @@ def many_files(directory):
 @test("cp -a, rsync -aH and tar of a tree with links, holes, odd names, modes and times through the kernel client")
 def copies(directory):
     steps(directory, "copies")
+
+
+@test("random operations on a tree through the kernel client do what they do on tmpfs")
+def random_trees(directory):
+    steps(directory, "random_trees")
