@@ -103,9 +103,13 @@ public final class EmbeddedFileService: FileService {
             let change = try await writeBack.write(
                 payload, to: context, at: offset, isStable: stability != .unstable,
                 clearingModeBits: attributes.modeBitsClearedByWriting(by: caller))
+            // While this waited for its bytes to be durable, the used bytes became those of the extents. Anything else
+            // that is new is another call's, and would have a new change time.
+            let now = node.attributes
+            let after = now.changeTime == change.after.changeTime ? now : change.after
             return WriteResult(
                 stability: stability == .unstable ? .unstable : .fileSync, verifier: verifier,
-                change: AttributeChange(before: change.before, after: change.after))
+                change: AttributeChange(before: change.before, after: after))
         } catch {
             throw FileError(error)
         }
