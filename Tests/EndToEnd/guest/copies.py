@@ -40,7 +40,8 @@ def copy(directory):
     compared(directory, "copy")
     for name in ("front", "behind", "all", "between"):
         status = os.stat(os.path.join(directory, "copy/holes", name))
-        check(status.st_blocks * 512 < 1 << 20, f"{name}: {status.st_blocks} blocks for {status.st_size} bytes with holes")
+        check(status.st_blocks * 512 < 1 << 20,
+              f"{name}: {status.st_blocks} blocks for {status.st_size} bytes with holes")
     # From the mount to itself.
     run("cp", "-a", os.path.join(directory, "copy"), os.path.join(directory, "copy of copy"))
     compared(directory, "copy of copy")
@@ -86,7 +87,8 @@ def bring_back(directory):
 @step("tar with hard links, symbolic links and fifos goes in and comes out")
 def tar(directory):
     archive = os.path.join(LOCAL, "tree.tar")
-    run("tar", "--format=pax", "--exclude=socket", "--exclude=fifo too", "--sparse", "-cf", archive, "-C", source(), ".")
+    run("tar", "--format=pax", "--exclude=socket", "--exclude=fifo too", "--sparse", "-cf", archive, "-C", source(),
+        ".")
     os.mkdir(os.path.join(directory, "tree"))
     run("tar", "--numeric-owner", "-xpf", archive, "-C", os.path.join(directory, "tree"))
     expected = describe(source())
@@ -94,7 +96,8 @@ def tar(directory):
         del expected[name]
     expected[b"special/fifo"] |= {"links": 1, "names": [b"special/fifo"]}
     equal(describe(os.path.join(directory, "tree")), expected, "the tree from tar")
-    equal(run("tar", "--compare", "--numeric-owner", "-f", archive, "-C", os.path.join(directory, "tree")), b"", "tar --compare")
+    equal(run("tar", "--compare", "--numeric-owner", "-f", archive, "-C", os.path.join(directory, "tree")), b"",
+          "tar --compare")
 
 
 @same("hard links: counts, one content, unlink and rename of single names, directories refused")
@@ -128,7 +131,8 @@ def hard_links(directory):
     os.rename(at("c"), at("sub/d"))
     os.link(at("sub/d"), at("a"))
     look()
-    for source_name, target in (("sub", "sub2"), ("a", "sub/b"), ("a", "sub"), ("none", "x"), ("a", "none/x"), ("a", "a/x"), ("a", "x" * 256)):
+    for source_name, target in (("sub", "sub2"), ("a", "sub/b"), ("a", "sub"), ("none", "x"), ("a", "none/x"),
+                                ("a", "a/x"), ("a", "x" * 256)):
         try:
             os.link(at(source_name), at(target))
             seen.append("ok")
@@ -159,20 +163,24 @@ def symbolic_links(directory):
     os.mkdir(at("sub"))
     with open(at("sub/file"), "w") as file:
         file.write("content")
-    for name, target in (("link", "sub/file"), ("directory", "sub"), ("dangling", "none"), ("loop", "loop"), ("chain", "link"),
+    for name, target in (("link", "sub/file"), ("directory", "sub"), ("dangling", "none"), ("loop", "loop"),
+                         ("chain", "link"),
                          ("1023", "z" * 1023), ("4095", "z/" * 2047 + "z"), ("slash", "sub/"), ("up", "sub/../link")):
         os.symlink(target, at(name))
-    seen = [outcome(os.symlink, "x" * 4096, at("too long")), outcome(os.symlink, "", at("empty")), outcome(os.symlink, "x", at("link"))]
+    seen = [outcome(os.symlink, "x" * 4096, at("too long")), outcome(os.symlink, "", at("empty")),
+            outcome(os.symlink, "x", at("link"))]
     for name in ("link", "directory", "dangling", "loop", "chain", "1023", "4095", "slash", "up", "sub", "sub/file"):
         status = os.lstat(at(name))
         size = status.st_size if stat.S_ISLNK(status.st_mode) or stat.S_ISREG(status.st_mode) else None
-        seen.append((name, outcome(os.readlink, at(name)), oct(status.st_mode), size, os.path.isfile(at(name)), os.path.isdir(at(name))))
+        seen.append((name, outcome(os.readlink, at(name)), oct(status.st_mode), size, os.path.isfile(at(name)),
+                     os.path.isdir(at(name))))
         seen.append((name, outcome(lambda name=name: open(at(name)).read())))
         seen.append((name, outcome(lambda name=name: os.close(os.open(at(name), os.O_RDONLY | os.O_NOFOLLOW)))))
     seen.append(outcome(lambda: open(at("dangling"), "w").close()))  # makes the file
     seen.append(sorted(os.listdir(directory)))
     os.rename(at("link"), at("directory"))  # the link, not what it points to
-    seen += [os.readlink(at("directory")), outcome(os.rmdir, at("slash")), outcome(os.unlink, at("slash")), os.path.isdir(at("sub"))]
+    seen += [os.readlink(at("directory")), outcome(os.rmdir, at("slash")), outcome(os.unlink, at("slash")),
+             os.path.isdir(at("sub"))]
     seen.append(outcome(os.chown, at("up"), 5, 6, follow_symlinks=False))
     os.utime(at("up"), ns=(10**18, 10**18 + 5), follow_symlinks=False)
     status = os.lstat(at("up"))

@@ -68,7 +68,8 @@ def silly_rename(directory):
         file.truncate(3)
         equal(os.fstat(file.fileno()).st_size, 3, "the size after a truncate")
         with another_mount() as mount:
-            equal(sorted(os.listdir(elsewhere(directory, mount))), sorted(["file", *hidden(directory)]), "names elsewhere")
+            equal(sorted(os.listdir(elsewhere(directory, mount))), sorted(["file", *hidden(directory)]),
+                  "names elsewhere")
     gone(directory)
     equal(os.listdir(directory), ["file"], "the names after the close")
     equal(get(path), b"another", "the new file")
@@ -163,7 +164,8 @@ def random_operations(directory):
         for number in range(250):
             data = chance.randbytes(chance.choice((1, 100, 4096, 5000, 65536, 300_000)))
             offset = chance.choice((chance.randrange(limit), len(model), chance.randrange(len(model) + 1)))
-            match chance.choice(("write", "write", "append", "truncate", "map", "direct", "synced", "fsync", "read", "drop")):
+            match chance.choice(("write", "write", "append", "truncate", "map", "direct", "synced", "fsync", "read",
+                                 "drop")):
                 case "write":
                     os.pwrite(plain, data, offset)
                     place(data, offset)
@@ -223,9 +225,11 @@ def open_flags(directory):
     return [opened(name, flags, mode) for name, flags, mode in (
         ("new", exclusive | both, 0o640), ("new", exclusive | both, 0o640), ("new", create | both, 0o777),
         ("full", create | write, 0), ("full", os.O_TRUNC | write, 0), ("full", read, 0), ("none", read, 0),
-        ("read-only", exclusive | write, 0o444), ("no mode", exclusive | both, 0o000), ("special", exclusive | write, 0o7755),
+        ("read-only", exclusive | write, 0o444), ("no mode", exclusive | both, 0o000),
+        ("special", exclusive | write, 0o7755),
         ("sub", read, 0), ("sub", write, 0), ("sub", create | read, 0), ("sub", exclusive | read, 0),
-        ("sub", os.O_DIRECTORY | read, 0), ("full", os.O_DIRECTORY | read, 0), ("full/x", read, 0), ("full/x", create | write, 0),
+        ("sub", os.O_DIRECTORY | read, 0), ("full", os.O_DIRECTORY | read, 0), ("full/x", read, 0),
+        ("full/x", create | write, 0),
         ("none/x", create | write, 0), ("x" * 255, create | write, 0o600), ("x" * 256, create | write, 0o600),
         ("x" * 256, read, 0), ("sub/", create | write, 0), ("new/", read, 0), ("dangling/", create | write, 0))]
 
@@ -255,15 +259,21 @@ def names(directory):
         os.mkdir(at(name))
     for name in ("file", "other", "full/inside"):
         put(at(name), name.encode())
-    pairs = [("file", "other"), ("other", "empty"), ("empty", "other"), ("empty", "full"), ("full", "empty"), ("empty", "empty/x"),
-             ("empty", "empty/x/y"), ("none", "x"), ("empty2", "none/x"), ("empty2", "empty2"), ("other", "other"), ("empty2", "other/x"),
-             ("empty2/.", "x"), ("empty2/..", "x"), ("empty", "full/sub/."), ("other", "x" * 255), ("x" * 255, "x" * 256),
+    pairs = [("file", "other"), ("other", "empty"), ("empty", "other"), ("empty", "full"), ("full", "empty"),
+             ("empty", "empty/x"),
+             ("empty", "empty/x/y"), ("none", "x"), ("empty2", "none/x"), ("empty2", "empty2"), ("other", "other"),
+             ("empty2", "other/x"),
+             ("empty2/.", "x"), ("empty2/..", "x"), ("empty", "full/sub/."), ("other", "x" * 255),
+             ("x" * 255, "x" * 256),
              ("empty/sub", "empty/sub/below"), ("empty", "empty/sub/below"), ("x" * 255, "other")]
     seen = [(pair, attempt(os.rename, at(pair[0]), at(pair[1]))) for pair in pairs]
-    seen += [(name, attempt(os.rmdir, at(name))) for name in ("empty", "other", "none", "empty2", "empty/.", "empty/..", "empty2")]
+    seen += [(name, attempt(os.rmdir, at(name))) for name in ("empty", "other", "none", "empty2", "empty/.",
+                                                              "empty/..", "empty2")]
     seen += [(name, attempt(os.unlink, at(name))) for name in ("empty", "none", "other/", "other", "other")]
-    seen += [(name, attempt(os.mkdir, at(name))) for name in ("empty", "x" * 255, "x" * 256, "none/x", "empty/.", "new/")]
-    left = sorted((os.path.relpath(os.path.join(parent, name), directory), os.lstat(os.path.join(parent, name)).st_nlink)
+    seen += [(name, attempt(os.mkdir, at(name))) for name in ("empty", "x" * 255, "x" * 256, "none/x", "empty/.",
+                                                              "new/")]
+    left = sorted((os.path.relpath(os.path.join(parent, name), directory),
+                   os.lstat(os.path.join(parent, name)).st_nlink)
                   for parent, directories, files in os.walk(directory) for name in directories + files)
     return seen, left
 
@@ -289,11 +299,15 @@ def permissions(directory):
         os.chown(at(name), owner, group)
         os.chmod(at(name), mode)
         put(at(f"{name}/inside"), name.encode())
-    for name, mode, owner, group in (("own", 0o640, 1000, 1000), ("own-none", 0o000, 1000, 1000), ("group", 0o060, 0, 2000),
-                                     ("group-write", 0o620, 0, 2000), ("other", 0o006, 1000, 2000), ("root", 0o600, 0, 0),
-                                     ("public", 0o666, 0, 0), ("public-setuid", 0o6777, 0, 3000), ("own-setuid", 0o6755, 1000, 1000),
+    for name, mode, owner, group in (("own", 0o640, 1000, 1000), ("own-none", 0o000, 1000, 1000),
+                                     ("group", 0o060, 0, 2000),
+                                     ("group-write", 0o620, 0, 2000), ("other", 0o006, 1000, 2000),
+                                     ("root", 0o600, 0, 0),
+                                     ("public", 0o666, 0, 0), ("public-setuid", 0o6777, 0, 3000),
+                                     ("own-setuid", 0o6755, 1000, 1000),
                                      ("own-foreign-group", 0o2775, 1000, 9000), ("lock", 0o2660, 0, 3000),
-                                     ("sticky/own", 0o644, 1000, 0), ("sticky/foreign", 0o666, 5, 5), ("program", 0o711, 0, 0)):
+                                     ("sticky/own", 0o644, 1000, 0), ("sticky/foreign", 0o666, 5, 5),
+                                     ("program", 0o711, 0, 0)):
         put(at(name), name.encode())
         os.chown(at(name), owner, group)
         os.chmod(at(name), mode)
@@ -327,11 +341,14 @@ def permissions(directory):
             look(f"read {name}/inside", get, at(f"{name}/inside"))
             look(f"create in {name}", create, f"{name}/new")
             look(f"mkdir in {name}", os.mkdir, at(f"{name}/directory"))
-        for name, mode in (("own", 0o6755), ("own", 0o600), ("public", 0o777), ("own-foreign-group", 0o2775), ("mine", 0o2755),
+        for name, mode in (("own", 0o6755), ("own", 0o600), ("public", 0o777), ("own-foreign-group", 0o2775),
+                           ("mine", 0o2755),
                            ("mine", 0o3777), ("root", 0o666), ("setgid/directory", 0o777)):
             look(f"chmod {name} {mode:o}", os.chmod, at(name), mode)
-        for name, uid, gid in (("own", 1000, -1), ("own", 1001, -1), ("own", -1, 3000), ("own", -1, 9000), ("own", 1000, 2000),
-                               ("public", -1, 2000), ("own-setuid", -1, 2000), ("own-setuid", 1000, -1), ("root", -1, -1),
+        for name, uid, gid in (("own", 1000, -1), ("own", 1001, -1), ("own", -1, 3000), ("own", -1, 9000),
+                               ("own", 1000, 2000),
+                               ("public", -1, 2000), ("own-setuid", -1, 2000), ("own-setuid", 1000, -1),
+                               ("root", -1, -1),
                                ("sticky/own", 0, -1), ("own-foreign-group", -1, 9000)):
             look(f"chown {name} {uid} {gid}", os.chown, at(name), uid, gid)
         for source, target in (("sticky/foreign", "sticky/x"), ("sticky/own", "sticky/y"), ("own", "sticky/foreign"),
@@ -400,7 +417,8 @@ def refused(directory):
         for mode in (0, 1, 3):  # allocate, keep the size, punch a hole
             result = libc.fallocate(file.fileno(), mode, ctypes.c_long(0), ctypes.c_long(1 << 20))
             equal((result, name_of(ctypes.get_errno())), (-1, "ENOTSUP"), f"fallocate with mode {mode}")
-        equal(libc.posix_fallocate(file.fileno(), ctypes.c_long(0), ctypes.c_long(10_000)), 0, "posix_fallocate, by writing")
+        equal(libc.posix_fallocate(file.fileno(), ctypes.c_long(0), ctypes.c_long(10_000)), 0,
+              "posix_fallocate, by writing")
     equal(get(path), b"1234" + bytes(9996), "the bytes")
     for name in ("user.x", "system.posix_acl_access"):
         equal(attempt(os.getxattr, path, name), "ENOTSUP", f"getxattr {name}")

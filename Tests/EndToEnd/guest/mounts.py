@@ -113,9 +113,11 @@ def exclusive_races(directory):
                 won = []
                 for number in range(60):
                     for what, action in (
-                        ("create", lambda: os.close(os.open(os.path.join(place, f"c{number}"), os.O_CREAT | os.O_EXCL))),
+                        ("create", lambda: os.close(os.open(os.path.join(place, f"c{number}"),
+                                                            os.O_CREAT | os.O_EXCL))),
                         ("mkdir", lambda: os.mkdir(os.path.join(place, f"d{number}"))),
-                        ("rename", lambda: os.rename(os.path.join(place, f"source{number}"), os.path.join(place, f"r{number}")))):
+                        ("rename", lambda: os.rename(os.path.join(place, f"source{number}"),
+                                                     os.path.join(place, f"r{number}")))):
                         together.wait()
                         if (number + len(children)) % 2:
                             os.sched_yield()  # the other one first
@@ -137,7 +139,8 @@ def exclusive_races(directory):
             with os.fdopen(results) as lines:
                 won.append(lines.read().splitlines())
             equal(os.waitpid(child, 0)[1], 0, "the exit status of a child")
-        equal(sorted(won[0] + won[1]), sorted(f"{what} {number}" for what in ("create", "mkdir", "rename") for number in range(60)), "the winners")
+        all_names = sorted(f"{what} {number}" for what in ("create", "mkdir", "rename") for number in range(60))
+        equal(sorted(won[0] + won[1]), all_names, "the winners")
         print(f"  the first mount won {len(won[0])} of 180")
 
 
@@ -233,7 +236,8 @@ def sync_loops(directory):
         for writer in range(4):
             lines = [b"%d %02d " % (writer, number) + b"x" * 94 + b"\n" for number in range(30)]
             equal(get(elsewhere(os.path.join(directory, f"own{writer}"), mount)), b"".join(lines), "an own file")
-            equal(get(elsewhere(shared, mount))[writer * 10_000:writer * 10_000 + 3000], b"".join(line[:100] for line in lines),
+            equal(get(elsewhere(shared, mount))[writer * 10_000:writer * 10_000 + 3000],
+                  b"".join(line[:100] for line in lines),
                   "the shared file")
 
 

@@ -1,4 +1,4 @@
-"""Random operations on a tree, the same ones on tmpfs and on the mount: each call's outcome, and the trees, must be the same."""
+"""Random operations on a tree, the same on tmpfs and the mount: outcomes of calls, and the trees, must be equal."""
 
 import os
 import random
@@ -16,15 +16,18 @@ def operations(chance, count):
     def path():
         return "/".join(chance.choices(NAMES, k=chance.choice((1, 1, 2, 2, 3))))
 
-    kinds = {"write": 5, "append": 2, "truncate": 2, "mkdir": 4, "symlink": 2, "link": 3, "mkfifo": 1, "rename": 6, "unlink": 3,
-             "rmdir": 1, "chmod": 2, "chown": 1, "utime": 2, "lutime": 1, "list": 1, "readlink": 1, "read": 2, "keep": 1}
+    kinds = {"write": 5, "append": 2, "truncate": 2, "mkdir": 4, "symlink": 2, "link": 3, "mkfifo": 1, "rename": 6,
+             "unlink": 3,
+             "rmdir": 1, "chmod": 2, "chown": 1, "utime": 2, "lutime": 1, "list": 1, "readlink": 1, "read": 2,
+             "keep": 1}
     for directory in ("a", "b", "a/b", "b/b")[:count]:
         yield "mkdir", directory
     for _ in range(count - 4):
         kind = chance.choices(list(kinds), list(kinds.values()))[0]
         match kind:
             case "write" | "append":
-                yield kind, path(), chance.randbytes(chance.choice((0, 10, 5000, 40_000))), chance.choice((0, 0, 7, 30_000))
+                offset = chance.choice((0, 0, 7, 30_000))
+                yield kind, path(), chance.randbytes(chance.choice((0, 10, 5000, 40_000))), offset
             case "truncate":
                 yield kind, path(), chance.choice((0, 5, 4096, 100_000))
             case "symlink":
@@ -107,7 +110,7 @@ def walk(key, seed, count, options):
                 if number == count - 1:
                     for file in kept[0] + kept[1]:
                         file.close()
-                # Times that no call has set are new on each side; a name .nfs* keeps its directory from being like the other.
+                # Times that no call has set are new on each side. A tree with a name .nfs* has more in it.
                 trees = [describe(path, times=False) for path in (local, mounted)]
                 hidden = [name for name in trees[1] if b".nfs" in name]
                 if not hidden:
@@ -122,7 +125,8 @@ def random_tree(directory):
     for turn in range(3):
         seed = random.SystemRandom().randrange(1 << 32)
         print(f"  seed {seed}")
-        walk(f"{os.path.basename(directory)}-walk-{turn}", seed, 600, ("actimeo=0", "actimeo=0,rsize=4096", "noac,nordirplus")[turn])
+        walk(f"{os.path.basename(directory)}-walk-{turn}", seed, 600,
+             ("actimeo=0", "actimeo=0,rsize=4096", "noac,nordirplus")[turn])
 
 
 if __name__ == "__main__":

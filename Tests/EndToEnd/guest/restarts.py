@@ -1,7 +1,7 @@
-"""Work that goes on while the server is killed and started again; the host is told and asked through a shared directory.
+"""Work that goes on while the server is killed and started again; files in a shared directory tell when.
 
-NFSv3 lets a call that is repeated after a restart fail where it has been done (MKDIR: EEXIST; REMOVE, RENAME: ENOENT), so
-nothing here makes directories, removes or renames while the server may die.
+NFSv3 lets a call that is repeated after a restart fail where it has been done (MKDIR: EEXIST; REMOVE, RENAME: ENOENT),
+so nothing here makes directories, removes or renames while the server may die.
 """
 
 import hashlib
@@ -50,7 +50,7 @@ def digest(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@step("copies, shuffled writes with and without fsync, mmap and appends all end right though the server dies three times")
+@step("copies, shuffled writes with and without fsync, mmap and appends end right though the server dies thrice")
 def busy(directory):
     seed = random.SystemRandom().randrange(1 << 32)
     print(f"  seed {seed}")
@@ -127,8 +127,8 @@ def busy(directory):
             with open(f"{here}/mapping", "rb") as file:
                 equal(file.read(), random.Random(seed + turns["mapping"] - 1).randbytes(6_000_000), "the mapped file")
             with open(f"{here}/log", "rb") as file:
-                equal(file.read(), b"".join(b"%06d " % number + b"." * 500 + b"\n" for number in range(turns["appending"] * 50)),
-                      "the log")
+                lines = (b"%06d " % number + b"." * 500 + b"\n" for number in range(turns["appending"] * 50))
+                equal(file.read(), b"".join(lines), "the log")
 
 
 if __name__ == "__main__":

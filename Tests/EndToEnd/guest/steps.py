@@ -1,4 +1,4 @@
-"""What runs inside the guest of tools/with-kernel-client: a program of steps, each on the mount and, to compare, on tmpfs.
+"""What runs in the guest of tools/with-kernel-client: a program of steps, each on the mount and, to compare, on tmpfs.
 
 A boot costs seconds and a program's start a tenth of one, so a theme is one Python program with many steps. Each gets
 empty directories of its own. The program prints a line a step, goes on after a failure, and exits with 1 if one failed.
@@ -152,7 +152,7 @@ def in_child(function):
 
 
 def main(prefix=""):
-    """Runs the steps whose names contain one of the words of the command line. Kernels at one export need a prefix each."""
+    """Runs the steps that contain one of the words of the command line. Kernels at one export need a prefix each."""
     os.umask(0o022)
     os.mkdir(LOCAL)
     failed = 0

@@ -55,7 +55,8 @@ def make(directory, random):
         write(b"size-%d" % number, random.randbytes(size))
 
     # Names: whatever is neither a slash nor NUL, up to 255 bytes.
-    for name in (b" ", b"  two  spaces ", b"new\nline", b"\xff\xfe\x80", b"caf\xc3\xa9", b"cafe\xcc\x81", b"tab\t", b"*?[a]",
+    for name in (b" ", b"  two  spaces ", b"new\nline", b"\xff\xfe\x80", b"caf\xc3\xa9", b"cafe\xcc\x81", b"tab\t",
+                 b"*?[a]",
                  b"-rf", b"back\\slash", b"\"'`$x", b"x" * 255, b"\xc3\xa9" * 127, b"...", b".hidden", b"\x01\x7f"):
         write(os.path.join(b"names", name), b"content of " + name)
     os.mkdir(path(b"names", b"directory \xf0\n"))
@@ -72,7 +73,8 @@ def make(directory, random):
     os.link(path(b"links/dangling"), path(b"links/dangling too"), follow_symlinks=False)
 
     # Holes: in front, between, behind, and nothing else.
-    for name, size, pieces in ((b"front", 0, [(5 << 20, b"end")]), (b"behind", 7_000_001, [(0, b"begin")]), (b"all", 3 << 20, []),
+    for name, size, pieces in ((b"front", 0, [(5 << 20, b"end")]), (b"behind", 7_000_001, [(0, b"begin")]),
+                               (b"all", 3 << 20, []),
                                (b"between", 0, [(0, b"a" * 5000), (9 << 20, b"b" * 5000)])):
         with open(path(b"holes", name), "wb") as file:
             for offset, data in pieces:
@@ -95,7 +97,8 @@ def make(directory, random):
         os.chown(path(b"modes/owner-%d" % number), *owner)
 
     # Times: NFSv3 has 32 bits of seconds without a sign, and nanoseconds; Linux drops those of the first and the last.
-    for number, nanoseconds in enumerate((0, 10**9 + 1, 1_999_999_999, 10**18 + 123_456_789, 2**31 * 10**9 + 5, (2**32 - 2) * 10**9 + 999_999_999)):
+    for number, nanoseconds in enumerate((0, 10**9 + 1, 1_999_999_999, 10**18 + 123_456_789, 2**31 * 10**9 + 5,
+                                          (2**32 - 2) * 10**9 + 999_999_999)):
         write(b"times/file-%d" % number, b"t")
         os.utime(path(b"times/file-%d" % number), ns=(nanoseconds, nanoseconds))
     os.utime(path(b"links/dangling"), ns=(10**18, 10**18 + 7), follow_symlinks=False)

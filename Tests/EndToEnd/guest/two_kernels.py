@@ -1,4 +1,4 @@
-"""One of two kernels that have the export mounted; the two meet by files in a directory that both share with the host."""
+"""One of two kernels that have the export mounted; they meet by files in a directory that both share."""
 
 import os
 import random
@@ -27,7 +27,7 @@ def report(word, text):
     os.rename(os.path.join(SHARED, f"{word}-{SIDE}.partial"), os.path.join(SHARED, f"{word}-{SIDE}"))
 
 
-@step("names made by both at once with O_EXCL, mkdir, symlink, link and rename: each call says who made it, exactly one")
+@step("names made by both at once with O_EXCL, mkdir, symlink, link and rename are made by exactly one")
 def races(directory):
     del directory
     if SIDE == 0:
@@ -42,7 +42,8 @@ def races(directory):
     won = []
     for number in range(ROUNDS):
         for what, action in (
-            ("create", lambda: os.close(os.open(f"{MOUNT}/races/create{number}", os.O_CREAT | os.O_EXCL | os.O_WRONLY))),
+            ("create", lambda: os.close(os.open(f"{MOUNT}/races/create{number}",
+                                                os.O_CREAT | os.O_EXCL | os.O_WRONLY))),
             ("mkdir", lambda: os.mkdir(f"{MOUNT}/races/mkdir{number}")),
             ("symlink", lambda: os.symlink(f"{SIDE}", f"{MOUNT}/races/symlink{number}")),
             ("link", lambda: os.link(f"{MOUNT}/races-source-{SIDE}-{number}", f"{MOUNT}/races/link{number}")),
