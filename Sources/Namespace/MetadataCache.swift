@@ -6,6 +6,7 @@
 // * What is shown is what bodies have left that ended well, all of a body or nothing of it: rows that the running
 //   body changes are hidden at the first change, and shown again, together, when it ends.
 // * Only the namespace thread changes anything.
+// * Anything may be missing: what isn't known here is read from a mirror.
 //
 // Lock order: `state` is a leaf.
 
@@ -51,6 +52,10 @@ final class MetadataCache: Sendable {
 
     private let state: Mutex<State>
 
+    /// Of the links whose inodes are kept. An inode then takes at most twice its usual 300 bytes, where all with
+    /// the longest targets would take 256 MiB.
+    static let maxLinkTargetBytes = 256
+
     /// - Parameter limit: how many inodes, and how many entries.
     init(limit: Int) {
         state = Mutex(State(inodes: GenerationalCache(limit: limit), entries: GenerationalCache(limit: limit)))
@@ -64,7 +69,7 @@ final class MetadataCache: Sendable {
 
     /// Adds what was read.
     func add(_ inode: Known<Inode>, for id: FileID) {
-        state.withLock { if !$0.isClosed { $0.inodes[id] = inode } }
+        state.withLock { if !$0.isClosed, inode.isWorthKeeping { $0.inodes[id] = inode } }
     }
 
     func add(_ entry: Known<EntryRow>, for key: EntryKey) {
@@ -80,7 +85,7 @@ final class MetadataCache: Sendable {
         guard !rows.inodes.isEmpty || !rows.entries.isEmpty else { return }
         state.withLock { state in
             guard !state.isClosed else { return }
-            for (id, inode) in rows.inodes { state.inodes[id] = inode }
+            for (id, inode) in rows.inodes where inode.isWorthKeeping { state.inodes[id] = inode }
             for (key, entry) in rows.entries { state.entries[key] = entry }
         }
     }
@@ -92,5 +97,11 @@ final class MetadataCache: Sendable {
             state.inodes = GenerationalCache(limit: 0)
             state.entries = GenerationalCache(limit: 0)
         }
+    }
+}
+
+extension MetadataCache.Known<Inode> {
+    fileprivate var isWorthKeeping: Bool {
+        (value?.linkTarget?.bytes.count ?? 0) <= MetadataCache.maxLinkTargetBytes
     }
 }

@@ -13,9 +13,11 @@ struct Configuration: Equatable, Decodable {
     var volume: [String]?
     var policy: String?
     var listen: String?
+    /// Whether the superuser may make block and character devices.
+    var devices: Bool?
 
     enum CodingKeys: String, CodingKey, CaseIterable {
-        case data, volumes, volume, policy, listen
+        case data, volumes, volume, policy, listen, devices
     }
 
     init() {}
@@ -57,6 +59,7 @@ struct Configuration: Equatable, Decodable {
         if let data = flags.data { result.data = data }
         if let policy = flags.policy { result.policy = policy }
         if let listen = flags.listen { result.listen = listen }
+        if let devices = flags.devices { result.devices = devices }
         // A number and a list of volumes exclude each other, so a flag of one kind replaces both.
         if flags.volumes != nil || flags.volume != nil {
             result.volumes = flags.volumes

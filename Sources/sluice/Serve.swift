@@ -30,9 +30,13 @@ struct Serve: AsyncParsableCommand {
     @Option(help: "A configuration file; see etc/sluice.yaml. Flags win.")
     var config: String?
 
+    @Flag(help: "Let the superuser of clients make block and character devices.")
+    var devices = false
+
     func run() async throws {
         var flags = store.configuration
         flags.listen = listen
+        if devices { flags.devices = true }
         let configuration = try Configuration.read(config).overridden(by: flags)
         let listenText = configuration.listen ?? "127.0.0.1:2049"
         guard let address = ListenAddress(listenText) else {
@@ -57,7 +61,7 @@ struct Serve: AsyncParsableCommand {
         do throws(StoreRefusal) {
             files = try await EmbeddedFileService.open(
                 volumes: places.volumes, fileSystem: fileSystem, clock: SystemClock(), log: log,
-                maxOpenFiles: maxOpenFiles)
+                maxOpenFiles: maxOpenFiles, allowsDevices: configuration.devices ?? false)
         } catch {
             throw Refusal(error)
         }

@@ -26,6 +26,7 @@ class Status(IntEnum):
     FBIG = 27
     NOSPC = 28
     ROFS = 30
+    MLINK = 31
     NAMETOOLONG = 63
     NOTEMPTY = 66
     STALE = 70
@@ -35,6 +36,7 @@ class Status(IntEnum):
     NOTSUPP = 10004
     TOOSMALL = 10005
     SERVERFAULT = 10006
+    BADTYPE = 10007
     JUKEBOX = 10008
 
 
@@ -314,8 +316,11 @@ class Client:
         encoder = settable(Encoder().opaque(directory).opaque(name), **changes).opaque(target)
         return self._call(10, "SYMLINK", encoder, self._created, _directory_wcc, wait)
 
-    def mknod_fifo(self, directory, name, wait=True, **changes):
-        encoder = settable(Encoder().opaque(directory).opaque(name).uint32(7), **changes)
+    def mknod(self, directory, name, kind, device=None, wait=True, **changes):
+        """`device`: (major, minor) of a block or character device."""
+        encoder = settable(Encoder().opaque(directory).opaque(name).uint32(kind), **changes)
+        if device:
+            encoder.uint32(device[0]).uint32(device[1])
         return self._call(11, "MKNOD", encoder, self._created, _directory_wcc, wait)
 
     def remove(self, directory, name, wait=True):

@@ -19,10 +19,10 @@ class Store:
         self.stripe = data_units * self.cell
         self.volumes = [os.path.join(self.data, f"volume-{index:02}") for index in range(self.count)]
 
-    def serve(self, port=0, max_open_files=None):
+    def serve(self, port=0, max_open_files=None, config=None):
         return Gateway(
             "--data", self.data, "--volumes", self.count, "--policy", self.policy, "--listen", f"127.0.0.1:{port}",
-            log=os.path.join(self.directory, "gateway.log"), max_open_files=max_open_files)
+            *(("--config", config) if config else ()), log=os.path.join(self.directory, "gateway.log"), max_open_files=max_open_files)
 
     def status(self):
         return status(self.data)

@@ -378,6 +378,8 @@ def create(directory):
         client.setattr(exclusive, mode=0o644, atime=Time(5, 6), mtime=Time(5, 6))
         with fails(Status.EXIST):
             client.create(client.root, b"exclusive")
+        with fails(Status.EXIST, what="the verifier of another client that happens to be the same"):
+            client.create_exclusive(client.root, b"exclusive", b"ABCDEFGH")
 
 
 @test("MKDIR, RMDIR and REMOVE refuse what they must")
@@ -482,7 +484,7 @@ def limits(gateway, client):
     numbers = client.fsinfo(client.root).numbers
     rtmax, wtmax, properties = numbers[0], numbers[3], numbers[9]
     check(rtmax >= 65536 and wtmax >= 65536, f"FSINFO: {numbers}")
-    check(properties & 0x08 and properties & 0x10, "FSINFO: HOMOGENEOUS and CANSETTIME are not set")
+    check(properties & 0x1B == 0x1B, "FSINFO: LINK, SYMLINK, HOMOGENEOUS and CANSETTIME are not all set")
     # What is at most offered is also taken.
     handle = make(client, b"file")
     data = os.urandom(wtmax)

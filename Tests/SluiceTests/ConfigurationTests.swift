@@ -24,12 +24,14 @@ struct ConfigurationTests {
                 volume: [/srv/a, /srv/b]
                 policy: RS-3-2-64k
                 listen: "[::1]:2049"
+                devices: true
                 """, path: "file")
         #expect(configuration.data == "/var/lib/sluice")
         #expect(configuration.volume == ["/srv/a", "/srv/b"])
         #expect(configuration.volumes == nil)
         #expect(configuration.policy == "RS-3-2-64k")
         #expect(configuration.listen == "[::1]:2049")
+        #expect(configuration.devices == true)
     }
 
     @Test("an empty file, or one of comments, says nothing", arguments: ["", "# nothing\n", "---\n"])
@@ -58,9 +60,12 @@ struct ConfigurationTests {
         let file = try Configuration(yaml: "data: /a\nvolumes: 5\nlisten: 127.0.0.1:1\n", path: "file")
         var flags = Configuration()
         flags.listen = "127.0.0.1:2"
+        flags.devices = true
         flags.volume = ["/v"]
         let both = file.overridden(by: flags)
-        #expect(both.data == "/a" && both.listen == "127.0.0.1:2" && both.volume == ["/v"] && both.volumes == nil)
+        #expect(
+            both.data == "/a" && both.listen == "127.0.0.1:2" && both.devices == true && both.volume == ["/v"]
+                && both.volumes == nil)
     }
 
     @Test("a bad policy is a usage error from a flag, a configuration error from a file")
