@@ -240,6 +240,38 @@ struct RuleTests {
         await store.close()
     }
 
+    @Test("who may list a directory and not search it gets names alone from READDIRPLUS (RFC 1813 §3.3.17)")
+    func listingWithoutSearch() async throws {
+        let store = try await ServedStore()
+        let directory = try await store.makeDirectory("d", mode: 0o744)
+        let file = try await store.makeFile("f", in: directory)
+        let id = try #require(await store.attributes(file)).fileID
+        let arguments: WireBytes = [directory, .u64(2), .u64(0), .u32(4096), .u32(4096)]
+        let reply = try await store.succeed(.readdirplus, arguments, as: stranger)
+        let head: WireBytes = [.u32(0), await store.postOp(directory), .u64(0)]
+        #expect(reply == head + [.yes, .u64(id), .string("f"), .u64(3), .no, .no] + [.no, .yes])
+        await store.close()
+    }
+
+    @Test("READ, READLINK and READDIR leave atime alone, and everything else (RFC 1813 §3.3.5, §3.3.6, §3.3.16)")
+    func accessTime() async throws {
+        let store = try await ServedStore()
+        let directory = try await store.makeDirectory("d")
+        let file = try await store.makeFile("f", bytes: [1])
+        let link = try await store.makeLink("s", to: "f")
+        for each in [directory, file, link] {
+            try await store.succeed(.setattr, [each, times([.u32(2), .u64(7 << 32)], .u32(0)), .no])
+        }
+        let before = [await store.attributes(directory), await store.attributes(file), await store.attributes(link)]
+        try await store.succeed(.read, [file, .u64(0), .u32(1)])
+        try await store.succeed(.readlink, link)
+        try await store.succeed(.readdir, [directory, .u64(0), .u64(0), .u32(4096)])
+        let after = [await store.attributes(directory), await store.attributes(file), await store.attributes(link)]
+        #expect(after == before)
+        #expect(after.allSatisfy { $0?.accessTime == 7 << 32 })
+        await store.close()
+    }
+
     @Test("other programs are not here: NFS ACL, NLM, rquota; and of NFS only version 3")
     func otherPrograms() async throws {
         let programs = Programs().programs
