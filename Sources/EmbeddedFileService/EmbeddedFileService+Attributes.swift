@@ -19,6 +19,9 @@ extension EmbeddedFileService {
             // RFC 1813 §3.3.2: the guard is compared before anything else is looked at.
             if let guardTime, guardTime != before.changeTime { throw .notSynchronized }
             try update.check(on: before, by: caller)
+            // The SETATTR that follows an exclusive CREATE (RFC 1813 §3.3.8) says that its answer has arrived. From
+            // here on the same verifier is somebody else's: Linux makes it of a clock and a process id.
+            inode.exclusiveVerifier = nil
             let apply = update.change(of: before, by: caller, now: now)
             guard let size = update.size else {
                 try core.change(&inode, &transaction, apply)
@@ -64,16 +67,15 @@ extension AttributeUpdate {
     ) -> (inout FileAttributes) -> Void {
         { attributes in
             if let mode { attributes.mode = mode & 0o7777 }
-            let changesOwner = (uid != nil && uid != before.uid) || (gid != nil && gid != before.gid)
             if let uid { attributes.uid = uid }
             if let gid { attributes.gid = gid }
-            if !caller.isSuperuser {
-                if changesOwner, attributes.type == .regular { attributes.mode &= ~0o6000 }
-                // setgid for a group that the caller is not in would lend him its rights.
-                if mode != nil, attributes.type == .regular, !caller.isMember(of: attributes.gid) {
-                    attributes.mode &= ~0o2000
-                }
+            // chown(2): a program must not run with the rights of somebody who never made it setuid, so also the
+            // superuser has to say again that it should.
+            if uid != nil || gid != nil, attributes.type != .directory, mode == nil || !caller.isSuperuser {
+                attributes.mode &= ~attributes.privilegeBits
             }
+            // setgid for a group that the caller is not in would lend him its rights.
+            if mode != nil, !caller.isSuperuser, !caller.isMember(of: attributes.gid) { attributes.mode &= ~0o2000 }
             switch accessTime {
             case .unchanged: break
             case .toServerTime: attributes.accessTime = now

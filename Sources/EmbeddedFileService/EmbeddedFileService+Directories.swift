@@ -11,7 +11,10 @@ extension EmbeddedFileService {
     public func lookUp(
         _ name: FileName, in directory: FileReference, as caller: Credentials
     ) async throws(FileError) -> FileEntry {
-        try await core.look { [core] transaction throws(FileError) in
+        if !name.isDot, !name.isDotDot, let entry = try core.entryInMemory(name, in: directory, as: caller) {
+            return entry
+        }
+        return try await core.look { [core] transaction throws(FileError) in
             let parent = try transaction.directory(directory)
             guard parent.attributes.allowsExecute(by: caller) else { throw .accessDenied }
             let inode: Inode
@@ -83,11 +86,7 @@ extension EmbeddedFileService {
     ) async throws(FileError) -> CreatedEntry {
         let now = core.clock.now()
         return try await core.transact { [core] transaction throws(FileError) in
-            let parent = try transaction.directory(directory)
-            guard parent.attributes.allowsExecute(by: caller) else { throw .accessDenied }
-            guard !name.isDot, !name.isDotDot, try transaction.childIfAny(name, of: parent) == nil else {
-                throw .alreadyExists
-            }
+            let parent = try transaction.directoryForNewName(name, directory, caller)
             var inode = try core.newInode(.directory, attributes, in: parent, as: caller, now: now, &transaction)
             inode.parent = parent.id
             inode.linkCount = 2
@@ -174,13 +173,15 @@ extension EmbeddedFileService {
             }
             let isSame = source.id == target.id
             if moved.type == .directory, !isSame {
+                // Its ".." changes, as rename(2) has it.
+                guard moved.attributes.allowsWrite(by: caller) else { throw .accessDenied }
                 // A directory must not be moved below itself.
                 var ancestor = target
                 while ancestor.id != .root {
                     if ancestor.id == moved.id { throw .invalidArgument }
                     ancestor = try transaction.existing(ancestor.parent ?? .root)
                 }
-                guard target.linkCount < Limits.maxLinks else { throw .tooManyLinks }
+                guard target.linkCount < Limits.maxLinks || replaced?.type == .directory else { throw .tooManyLinks }
             }
 
             var effects = StoreCore.Effects.none
@@ -192,11 +193,7 @@ extension EmbeddedFileService {
             source.entryCount -= 1
             source.touch(now)
             if isSame { target = source }
-            try transaction.put(
-                .putEntry(directory: target.id, name: newName, cookie: target.nextCookie, child: moved.id))
-            target.nextCookie += 1
-            target.entryCount += 1
-            target.touch(now)
+            try core.putEntry(newName, of: moved.id, into: &target, now: now, &transaction)
             if isSame {
                 source = target
             } else if moved.type == .directory {
@@ -263,7 +260,7 @@ extension Inode {
         changeTime = max(now, changeTime.successor)
     }
 
-    fileprivate func checkChange(by caller: Credentials) throws(FileError) {
+    func checkChange(by caller: Credentials) throws(FileError) {
         guard attributes.allowsChangingEntries(by: caller) else { throw .accessDenied }
     }
 

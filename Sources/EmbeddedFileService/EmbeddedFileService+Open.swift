@@ -13,21 +13,25 @@ extension EmbeddedFileService {
     ///
     /// Throws what a person needs to know when it must not be served: too few volumes, volumes of another
     /// store, only stale or damaged metadata.
-    /// - Parameter maxOpenFiles: what the volumes together may keep open.
+    /// - Parameters:
+    ///   - maxOpenFiles: what the volumes together may keep open.
+    ///   - allowsDevices: whether the superuser may make block and character devices.
     public static func open(
         volumes paths: [String], fileSystem: FileSystem, clock: SystemClock, log: Logger,
-        maxOpenFiles: Int = 4096, limits: WriteBackLimits = WriteBackLimits()
+        maxOpenFiles: Int = 4096, limits: WriteBackLimits = WriteBackLimits(),
+        allowsDevices: Bool = false
     ) async throws(StoreRefusal) -> EmbeddedFileService {
         var bounds = StoreBounds()
         bounds.maxOpenFiles = maxOpenFiles
         return try await open(
-            volumes: paths, fileSystem: fileSystem, clock: clock, log: log, limits: limits, bounds: bounds)
+            volumes: paths, fileSystem: fileSystem, clock: clock, log: log, limits: limits, bounds: bounds,
+            allowsDevices: allowsDevices)
     }
 
     /// The same with other bounds, for tests.
     static func open(
         volumes paths: [String], fileSystem: FileSystem, clock: SystemClock, log: Logger, limits: WriteBackLimits,
-        bounds: StoreBounds
+        bounds: StoreBounds, allowsDevices: Bool = false
     ) async throws(StoreRefusal) -> EmbeddedFileService {
         let inspection = try StoreInspection(paths: paths, fileSystem: fileSystem)
         for reason in inspection.missing { log.warning("missing: \(reason)") }
@@ -59,7 +63,7 @@ extension EmbeddedFileService {
                     "store": "\(core.storeID)", "epoch": "\(core.epochs.epoch)", "policy": "\(core.policy)",
                     "volumes": "\(opened.count) of \(core.volumes.registered.count)",
                 ])
-            return EmbeddedFileService(core: core, limits: limits)
+            return EmbeddedFileService(core: core, limits: limits, allowsDevices: allowsDevices)
         } catch {
             for volume in opened { volume.close() }
             throw error

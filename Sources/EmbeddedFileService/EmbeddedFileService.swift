@@ -21,9 +21,12 @@ public final class EmbeddedFileService: FileService {
     let core: StoreCore
     let writeBack: WriteBack<GroupSink>
     let log: Logger
+    /// Whether MKNOD makes devices.
+    let allowsDevices: Bool
 
-    init(core: StoreCore, limits: WriteBackLimits) {
+    init(core: StoreCore, limits: WriteBackLimits, allowsDevices: Bool = false) {
         self.core = core
+        self.allowsDevices = allowsDevices
         log = core.log
         writeBack = WriteBack(sink: GroupSink(core: core), clock: core.clock, limits: limits)
     }
@@ -62,13 +65,13 @@ public final class EmbeddedFileService: FileService {
     }
 
     public func attributes(of file: FileReference) async throws(FileError) -> FileAttributes {
-        try await core.node(of: file).attributes
+        try await core.attributes(of: file)
     }
 
     public func access(
         to file: FileReference, rights: AccessRights, as caller: Credentials
     ) async throws(FileError) -> (granted: AccessRights, attributes: FileAttributes) {
-        let attributes = try await core.node(of: file).attributes
+        let attributes = try await core.attributes(of: file)
         return (attributes.granted(rights, to: caller), attributes)
     }
 
@@ -100,9 +103,13 @@ public final class EmbeddedFileService: FileService {
             let change = try await writeBack.write(
                 payload, to: context, at: offset, isStable: stability != .unstable,
                 clearingModeBits: attributes.modeBitsClearedByWriting(by: caller))
+            // While this waited for its bytes to be durable, the used bytes became those of the extents. Anything else
+            // that is new is another call's, and would have a new change time.
+            let now = node.attributes
+            let after = now.changeTime == change.after.changeTime ? now : change.after
             return WriteResult(
                 stability: stability == .unstable ? .unstable : .fileSync, verifier: verifier,
-                change: AttributeChange(before: change.before, after: change.after))
+                change: AttributeChange(before: change.before, after: after))
         } catch {
             throw FileError(error)
         }

@@ -45,16 +45,20 @@ extension FileAttributes {
             granted.formUnion([.modify, .extend])
             if type == .directory, allowsExecute(by: caller) { granted.insert(.delete) }
         }
-        if allowsExecute(by: caller) { granted.insert(type == .directory ? .lookup : .execute) }
+        if allowsExecute(by: caller) {
+            if type == .directory { granted.insert(.lookup) }
+            if type == .regular { granted.insert(.execute) }
+        }
         return granted.intersection(rights)
     }
 
-    /// The mode bits that a write by `caller` takes away: setuid, and setgid where it means what it does for
-    /// programs (with group execute).
+    /// The mode bits that a write by `caller` takes away.
     func modeBitsClearedByWriting(by caller: Credentials) -> UInt32 {
-        if caller.isSuperuser || type != .regular { return 0 }
-        return mode & 0o4000 | (mode & 0o010 != 0 ? mode & 0o2000 : 0)
+        caller.isSuperuser || type != .regular ? 0 : privilegeBits
     }
+
+    /// setuid, and setgid where it means what it does for programs (with group execute).
+    var privilegeBits: UInt32 { mode & 0o4000 | (mode & 0o010 != 0 ? mode & 0o2000 : 0) }
 
     /// Whether the sticky bit of this directory keeps `caller` from removing or renaming an entry of `owner`.
     func isProtectedBySticky(entryOwnedBy owner: UInt32, from caller: Credentials) -> Bool {

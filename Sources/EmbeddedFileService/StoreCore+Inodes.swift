@@ -68,12 +68,12 @@ extension StoreCore {
     ) throws(FileError) -> Inode {
         try parent.checkCreation(by: caller)
         if let uid = update.uid, uid != caller.uid, !caller.isSuperuser { throw .notOwner }
-        // A setgid directory passes its group on.
+        // A setgid directory passes its group on to what is made without one being named.
         let inherited = parent.mode & 0o2000 != 0 ? parent.gid : nil
-        let gid = inherited ?? update.gid ?? caller.gid
-        if inherited == nil, !caller.isSuperuser, !caller.isMember(of: gid) { throw .notOwner }
-        var mode = (update.mode ?? (type == .directory ? 0o755 : 0o644)) & 0o7777
-        if type == .regular, mode & 0o2000 != 0, !caller.isSuperuser, !caller.isMember(of: gid) { mode &= ~0o2000 }
+        let gid = update.gid ?? inherited ?? caller.gid
+        if gid != inherited, !caller.isSuperuser, !caller.isMember(of: gid) { throw .notOwner }
+        var mode = (update.mode ?? type.usualMode) & 0o7777
+        if type != .directory, !caller.isSuperuser, !caller.isMember(of: gid) { mode &= ~0o2000 }
         var random = SystemRandomNumberGenerator()
         var inode = Inode(
             id: transaction.newFileID(), generation: FileGeneration(rawValue: random.next()), type: type,
@@ -96,17 +96,25 @@ extension StoreCore {
             directory.linkCount += 1
         }
         try transaction.put(.putInode(inode))
-        try transaction.put(
-            .putEntry(directory: directory.id, name: name, cookie: directory.nextCookie, child: inode.id))
-        directory.nextCookie += 1
-        directory.entryCount += 1
-        directory.touch(now)
+        try putEntry(name, of: inode.id, into: &directory, now: now, &transaction)
         try record(directory, &transaction)
         // Who creates a file writes to it next: its node is there then, and the first WRITE need not wait.
         if inode.type == .regular { nodes.insert(FileNode(inode, extents: [])) }
         return CreatedEntry(
             entry: FileEntry(file: inode.reference, attributes: inode.attributes),
             directory: AttributeChange(before: before, after: directory.attributes))
+    }
+
+    /// Puts a name into a directory, at the end of its listing. The caller records the directory.
+    func putEntry(
+        _ name: FileName, of child: FileID, into directory: inout Inode, now: Timestamp,
+        _ transaction: inout Transaction
+    ) throws(FileError) {
+        try transaction.put(
+            .putEntry(directory: directory.id, name: name, cookie: directory.nextCookie, child: child))
+        directory.nextCookie += 1
+        directory.entryCount += 1
+        directory.touch(now)
     }
 
     /// Takes a name away, and the inode with its last one. The caller records the directory.
@@ -213,6 +221,17 @@ extension StoreCore {
             }
         }
         return dead
+    }
+}
+
+extension FileType {
+    /// Of a file whose maker says nothing of it. The mode of a symbolic link means nothing; Linux shows this one.
+    fileprivate var usualMode: UInt32 {
+        switch self {
+        case .directory: 0o755
+        case .symbolicLink: 0o777
+        case .regular, .blockDevice, .characterDevice, .socket, .fifo: 0o644
+        }
     }
 }
 

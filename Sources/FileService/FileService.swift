@@ -85,6 +85,14 @@ public enum CreateMode: Hashable, Sendable {
     case exclusive(verifier: UInt64)
 }
 
+/// What MKNOD makes: a file whose bytes are none of the store's concern.
+public enum SpecialFile: Hashable, Sendable {
+    case fifo
+    case socket
+    case blockDevice(DeviceNumber)
+    case characterDevice(DeviceNumber)
+}
+
 /// When the bytes of a WRITE are durable (RFC 1813 `stable_how`).
 public enum WriteStability: Hashable, Sendable {
     /// Before a later COMMIT answers.
@@ -112,13 +120,24 @@ public struct FileEntry: Hashable, Sendable {
     }
 }
 
-/// A CREATE, MKDIR, SYMLINK: the new entry and what it did to its directory.
+/// A CREATE, MKDIR, SYMLINK, MKNOD: the new entry and what it did to its directory.
 public struct CreatedEntry: Sendable {
     public let entry: FileEntry
     public let directory: AttributeChange
 
     public init(entry: FileEntry, directory: AttributeChange) {
         self.entry = entry
+        self.directory = directory
+    }
+}
+
+/// A LINK's effect on the file and on the directory of the new name.
+public struct LinkResult: Sendable {
+    public let attributes: FileAttributes
+    public let directory: AttributeChange
+
+    public init(attributes: FileAttributes, directory: AttributeChange) {
+        self.attributes = attributes
         self.directory = directory
     }
 }
@@ -250,6 +269,11 @@ public protocol FileService: Sendable {
         to file: FileReference, rights: AccessRights, as caller: Credentials
     ) async throws(FileError) -> (granted: AccessRights, attributes: FileAttributes)
 
+    /// Where a symbolic link points to. Throws `invalidArgument` for anything else.
+    func readLink(
+        _ file: FileReference, as caller: Credentials
+    ) async throws(FileError) -> (target: LinkTarget, attributes: FileAttributes)
+
     /// Reads up to `count` bytes; fewer only at the end of the file.
     func read(
         _ file: FileReference, offset: UInt64, count: Int, as caller: Credentials
@@ -271,6 +295,22 @@ public protocol FileService: Sendable {
     func makeDirectory(
         _ name: FileName, in directory: FileReference, attributes: AttributeUpdate, as caller: Credentials
     ) async throws(FileError) -> CreatedEntry
+
+    func makeSymbolicLink(
+        _ name: FileName, in directory: FileReference, to target: LinkTarget, attributes: AttributeUpdate,
+        as caller: Credentials
+    ) async throws(FileError) -> CreatedEntry
+
+    /// Throws `unsupportedType` where the store takes no devices.
+    func makeSpecialFile(
+        _ name: FileName, in directory: FileReference, _ kind: SpecialFile, attributes: AttributeUpdate,
+        as caller: Credentials
+    ) async throws(FileError) -> CreatedEntry
+
+    /// Gives a file that is not a directory one more name.
+    func link(
+        _ file: FileReference, as name: FileName, in directory: FileReference, by caller: Credentials
+    ) async throws(FileError) -> LinkResult
 
     /// Removes a name that is not a directory.
     func remove(

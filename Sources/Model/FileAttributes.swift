@@ -33,6 +33,20 @@ public enum FileType: UInt8, Sendable {
     case symbolicLink = 5
     case socket = 6
     case fifo = 7
+
+    /// Whether a `DeviceNumber` belongs to it.
+    public var isDevice: Bool { self == .blockDevice || self == .characterDevice }
+}
+
+/// What a device file stands for (RFC 1813 §2.6, `specdata3`). The store only keeps it.
+public struct DeviceNumber: Hashable, Sendable {
+    public let major: UInt32
+    public let minor: UInt32
+
+    public init(major: UInt32, minor: UInt32) {
+        self.major = major
+        self.minor = minor
+    }
 }
 
 /// The attributes of a file as its readers see them: size and times include what is still cached.
@@ -47,13 +61,16 @@ public struct FileAttributes: Hashable, Sendable {
     public var size: UInt64
     /// Bytes of file data held, without parity; holes hold nothing.
     public var usedBytes: UInt64
+    /// Of block and character devices only.
+    public var device: DeviceNumber?
     public var accessTime: Timestamp
     public var modificationTime: Timestamp
     public var changeTime: Timestamp
 
     public init(
         fileID: FileID, type: FileType, mode: UInt32, linkCount: UInt32, uid: UInt32, gid: UInt32, size: UInt64,
-        usedBytes: UInt64, accessTime: Timestamp, modificationTime: Timestamp, changeTime: Timestamp
+        usedBytes: UInt64, device: DeviceNumber? = nil, accessTime: Timestamp, modificationTime: Timestamp,
+        changeTime: Timestamp
     ) {
         self.fileID = fileID
         self.type = type
@@ -63,6 +80,7 @@ public struct FileAttributes: Hashable, Sendable {
         self.gid = gid
         self.size = size
         self.usedBytes = usedBytes
+        self.device = device
         self.accessTime = accessTime
         self.modificationTime = modificationTime
         self.changeTime = changeTime

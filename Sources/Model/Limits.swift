@@ -19,6 +19,9 @@ public enum Limits {
     /// The longest name of a directory entry; Linux's NAME_MAX, and what PATHCONF answers.
     public static let maxNameBytes = 255
 
+    /// The longest target of a symbolic link: Linux's PATH_MAX, beyond which no client could follow it.
+    public static let maxLinkTargetBytes = 4096
+
     /// The most bytes of a WRITE or READ, as FSINFO answers. Linux clients use at most 1 MiB.
     public static let maxTransferBytes = 1 << 20
 
@@ -33,6 +36,7 @@ public enum Limits {
     /// The most volumes of a store.
     public static let maxVolumes = 1024
 
-    /// A second link to a file must fail before the count wraps.
+    /// The most names of a file, and one less than the most subdirectories of a directory: what PATHCONF answers.
+    /// Far below where the count would wrap, and what programs know from ext3.
     public static let maxLinks: UInt32 = 32_000
 }

@@ -172,10 +172,16 @@ private final class CrashRun {
         var states: [ExpectedDirectory] = []
         for (worker, history) in histories.enumerated() {
             let directory = try await store.service.find("w\(worker)")
-            var found: [FileName: [UInt8]] = [:]
+            var found: [FileName: FoundFile] = [:]
             for entry in try await store.service.entries(of: directory) {
                 guard let file = entry.entry?.file else { throw Violation("an entry without attributes") }
-                found[entry.name] = try await store.service.bytes(of: file)
+                let content: FoundFile.Content =
+                    if entry.entry?.attributes.type == .symbolicLink {
+                        .target(try await store.service.readLink(file, as: SimulatedStore.superuser).target)
+                    } else {
+                        .bytes(try await store.service.bytes(of: file))
+                    }
+                found[entry.name] = FoundFile(id: file.id, content: content)
             }
             let content = history.content.withLock { $0 }
             let outcomes = content.answered.outcomes(of: content.underWay)
@@ -186,9 +192,19 @@ private final class CrashRun {
                         + "under way: \(content.underWay.map { "\($0)".prefix(60) } ?? "nothing")")
             }
             var state = ExpectedDirectory()
-            for (name, bytes) in found {
-                state.apply(.create(name, size: 0))
-                state.apply(.write(name, offset: 0, bytes: bytes, isStable: true))
+            var firstNames: [FileID: FileName] = [:]
+            for (name, file) in found {
+                if let first = firstNames[file.id] {
+                    state.apply(.link(first, as: name))
+                    continue
+                }
+                firstNames[file.id] = name
+                switch file.content {
+                case .target(let target): state.apply(.symbolicLink(name, target))
+                case .bytes(let bytes):
+                    state.apply(.create(name, size: 0))
+                    state.apply(.write(name, offset: 0, bytes: bytes, isStable: true))
+                }
             }
             states.append(state)
         }
@@ -213,7 +229,7 @@ private struct Worker {
     let history: History
     var random: SeededGenerator
     /// Of the unstable writes of each file that no COMMIT covered yet.
-    private var verifiers: [FileName: Set<WriteVerifier>] = [:]
+    private var verifiers: [FileReference: Set<WriteVerifier>] = [:]
     private var references: [FileName: FileReference] = [:]
 
     private static let names = (0..<4).map { name("f\($0)") }
@@ -228,10 +244,13 @@ private struct Worker {
     /// Throws a `FileError` when the power is gone.
     mutating func next() async throws {
         let name = Self.names.randomElement(using: &random) ?? Self.names[0]
-        let file = history.content.withLock { $0.answered.files[name] }
+        let other = Self.names.randomElement(using: &random) ?? name
+        let (content, isFree) = history.content.withLock { ($0.answered[name], $0.answered[other] == nil) }
         let change: ExpectedChange
-        if let size = file?.live.count {
-            switch Int.random(in: 0..<20, using: &random) {
+        switch content {
+        case .file(let file):
+            let size = file.live.count
+            switch Int.random(in: 0..<22, using: &random) {
             case 0..<10:
                 let offset = Bool.random(using: &random) ? size : Int.random(in: 0...size + 5000, using: &random)
                 let largest = [10, 5000, 20_000].randomElement(using: &random) ?? 1
@@ -243,10 +262,21 @@ private struct Worker {
             case 10..<15: change = .commit(name)
             case 15, 16: change = .truncate(name, size: Int.random(in: 0...size + 5000, using: &random))
             case 17: change = .remove(name)
-            default: change = .rename(name, to: Self.names.randomElement(using: &random) ?? name)
+            case 18, 19: change = .rename(name, to: other)
+            default: change = isFree ? .link(name, as: other) : .remove(name)
             }
-        } else {
-            change = .create(name, size: Bool.random(using: &random) ? 0 : Int.random(in: 0...5000, using: &random))
+        case .symbolicLink:
+            switch Int.random(in: 0..<3, using: &random) {
+            case 0: change = .rename(name, to: other)
+            case 1: change = isFree ? .link(name, as: other) : .remove(name)
+            default: change = .remove(name)
+            }
+        case nil:
+            switch Int.random(in: 0..<6, using: &random) {
+            case 0: change = .symbolicLink(name, try LinkTarget(pattern(100, seed: random.next()).map { $0 | 1 }))
+            case 1, 2: change = .create(name, size: Int.random(in: 0...5000, using: &random))
+            default: change = .create(name, size: 0)
+            }
         }
         history.content.withLock { $0.underWay = change }
         try await carryOut(change)
@@ -260,29 +290,39 @@ private struct Worker {
         let user = SimulatedStore.superuser
         switch change {
         case .create(let name, let size):
-            references[name] = try await service.create(
+            let file = try await service.create(
                 name, in: directory, mode: .guarded(AttributeUpdate(size: UInt64(size))), as: user
             ).entry.file
-            verifiers[name] = []
+            references[name] = file
+            verifiers[file] = []
         case .write(let name, let offset, let bytes, let isStable):
+            let file = try await reference(name)
             let result = try await service.write(
-                bytes, to: reference(name), at: UInt64(offset), isStable ? .fileSync : .unstable)
-            verifiers[name, default: []].insert(result.verifier)
+                bytes, to: file, at: UInt64(offset), isStable ? .fileSync : .unstable)
+            verifiers[file, default: []].insert(result.verifier)
             // A client would send again what was lost.
-            if isStable, verifiers[name] != [result.verifier] { throw FileError.inputOutput }
+            if isStable, verifiers[file] != [result.verifier] { throw FileError.inputOutput }
         case .commit(let name):
-            let result = try await service.commit(reference(name))
-            if verifiers[name, default: []].contains(where: { $0 != result.verifier }) { throw FileError.inputOutput }
-            verifiers[name] = []
+            let file = try await reference(name)
+            let result = try await service.commit(file)
+            if verifiers[file, default: []].contains(where: { $0 != result.verifier }) { throw FileError.inputOutput }
+            verifiers[file] = []
         case .truncate(let name, let size): try await service.truncate(reference(name), to: UInt64(size))
         case .remove(let name):
             _ = try await service.remove(name, from: directory, as: user)
             references[name] = nil
         case .rename(let name, let newName):
             _ = try await service.rename(name, in: directory, to: newName, in: directory, as: user)
-            guard name != newName else { return }
+            // Two names of one file: nothing happened.
+            guard references[name] != references[newName] || references[name] == nil else { return }
             references[newName] = references.removeValue(forKey: name)
-            verifiers[newName] = verifiers.removeValue(forKey: name)
+        case .link(let name, let newName):
+            let file = try await reference(name)
+            _ = try await service.link(file, as: newName, in: directory, by: user)
+            references[newName] = file
+        case .symbolicLink(let name, let target):
+            _ = try await service.makeSymbolicLink(
+                name, in: directory, to: target, attributes: AttributeUpdate(), as: user)
         }
     }
 

@@ -71,28 +71,75 @@ enum ExpectedChange {
     case truncate(FileName, size: Int)
     case remove(FileName)
     case rename(FileName, to: FileName)
+    case link(FileName, as: FileName)
+    case symbolicLink(FileName, LinkTarget)
+}
+
+/// What a name turned out to lead to.
+struct FoundFile {
+    enum Content: Equatable {
+        case bytes([UInt8])
+        case target(LinkTarget)
+    }
+    let id: FileID
+    let content: Content
 }
 
 /// A directory that one worker alone changes.
 struct ExpectedDirectory {
-    private(set) var files: [FileName: ExpectedFile] = [:]
+    enum Content {
+        case file(ExpectedFile)
+        case symbolicLink(LinkTarget)
+    }
+
+    /// A file by its number here, so that it can have several names.
+    private var names: [FileName: Int] = [:]
+    private var contents: [Int: Content] = [:]
+    private var nextNumber = 0
+
+    subscript(name: FileName) -> Content? { names[name].flatMap { contents[$0] } }
 
     mutating func apply(_ change: ExpectedChange) {
         switch change {
         case .create(let name, let size):
-            if files[name] == nil {
-                files[name] = ExpectedFile()
-                files[name]?.truncate(to: size)
-            }
+            var file = ExpectedFile()
+            file.truncate(to: size)
+            add(name, .file(file))
         case .write(let name, let offset, let bytes, let isStable):
-            files[name]?.write(bytes, at: offset)
-            if isStable { files[name]?.commit() }
-        case .commit(let name): files[name]?.commit()
-        case .truncate(let name, let size): files[name]?.truncate(to: size)
-        case .remove(let name): files[name] = nil
+            changeFile(name) {
+                $0.write(bytes, at: offset)
+                if isStable { $0.commit() }
+            }
+        case .commit(let name): changeFile(name) { $0.commit() }
+        case .truncate(let name, let size): changeFile(name) { $0.truncate(to: size) }
+        case .remove(let name): set(name, nil)
         case .rename(let name, let newName):
-            if name != newName, let file = files.removeValue(forKey: name) { files[newName] = file }
+            guard let number = names[name], names[newName] != number else { return }
+            set(newName, number)
+            set(name, nil)
+        case .link(let name, let newName):
+            if names[newName] == nil { set(newName, names[name]) }
+        case .symbolicLink(let name, let target): add(name, .symbolicLink(target))
         }
+    }
+
+    private mutating func add(_ name: FileName, _ content: Content) {
+        guard names[name] == nil else { return }
+        names[name] = nextNumber
+        contents[nextNumber] = content
+        nextNumber += 1
+    }
+
+    private mutating func changeFile(_ name: FileName, _ change: (inout ExpectedFile) -> Void) {
+        guard let number = names[name], case .file(var file) = contents[number] else { return }
+        change(&file)
+        contents[number] = .file(file)
+    }
+
+    private mutating func set(_ name: FileName, _ number: Int?) {
+        let old = names[name]
+        names[name] = number
+        if let old, !names.values.contains(old) { contents[old] = nil }
     }
 
     /// What the directory may be when the change was asked for and not answered.
@@ -112,12 +159,22 @@ struct ExpectedDirectory {
     }
 
     /// Why `found` can't be what a crash left.
-    func objection(to found: [FileName: [UInt8]]) -> String? {
-        guard Set(found.keys) == Set(files.keys) else {
-            return "names \(found.keys.map(\.description).sorted()), not \(files.keys.map(\.description).sorted())"
+    func objection(to found: [FileName: FoundFile]) -> String? {
+        guard Set(found.keys) == Set(names.keys) else {
+            return "names \(found.keys.map(\.description).sorted()), not \(names.keys.map(\.description).sorted())"
         }
-        for (name, file) in files {
-            if let objection = file.objection(to: found[name] ?? []) { return "\(name): \(objection)" }
+        for (name, number) in names {
+            guard let file = found[name], let content = contents[number] else { continue }
+            for (other, otherNumber) in names where (found[other]?.id == file.id) != (otherNumber == number) {
+                return "\(name) and \(other) are one file, or should be"
+            }
+            switch (content, file.content) {
+            case (.file(let expected), .bytes(let bytes)):
+                if let objection = expected.objection(to: bytes) { return "\(name): \(objection)" }
+            case (.symbolicLink(let expected), .target(let target)):
+                if expected != target { return "\(name) leads to \(target), not \(expected)" }
+            default: return "\(name) has another type"
+            }
         }
         return nil
     }

@@ -100,7 +100,11 @@ private struct RandomSequence {
         case (44..<52, let file?): try await commit(file)
         case (52..<60, let file?): try await truncate(file)
         case (60..<62, let file?): try await setMode(file)
-        case (62..<76, _): try await create()
+        case (62..<69, _): try await create()
+        case (69..<73, _): try await link()
+        case (73, _): try await makeSymbolicLink()
+        case (74, _): try await makeFIFO()
+        case (75, _): try await create()
         case (76..<82, _): try await remove()
         case (82..<89, _): try await rename()
         case (89..<92, _): try await makeDirectory()
@@ -219,7 +223,7 @@ private struct RandomSequence {
                     try check(again.entry.file == created.entry.file, "exclusive CREATE repeated")
                 }
             case (.unchecked, let existing?):
-                try check(!tree.isDirectory(existing) && created.entry.file == existing, "UNCHECKED over a file")
+                try check(tree.isFile(existing) && created.entry.file == existing, "UNCHECKED over a file")
                 if let size { tree[existing].truncate(to: size) }
                 let after = created.entry.attributes.changeTime
                 if size != nil, let last = changeTimes[existing.id] { try check(after > last, "time of a truncate") }
@@ -230,7 +234,7 @@ private struct RandomSequence {
             try check(created.entry.attributes.size == UInt64(expected), "size after CREATE")
         } catch let error as FileError {
             try check(error == .alreadyExists && existing != nil, "CREATE: \(error)")
-            if case .unchecked = mode, let existing { try check(tree.isDirectory(existing), "UNCHECKED refused") }
+            if case .unchecked = mode, let existing { try check(!tree.isFile(existing), "UNCHECKED refused") }
         }
     }
 
@@ -244,7 +248,7 @@ private struct RandomSequence {
             guard let existing, !tree.isDirectory(existing) else { throw Violation("REMOVE succeeded") }
             tree.remove(name, from: directory)
             try see(change, directory)
-            try await expectStale(existing)
+            try await expectOneNameLess(existing)
         } catch let error as FileError {
             try check(error == (existing == nil ? .notFound : .isDirectory), "REMOVE: \(error)")
             try check(existing.map { tree.isDirectory($0) } ?? true, "REMOVE of a file: \(error)")
@@ -307,11 +311,73 @@ private struct RandomSequence {
                 changeTimes[moved.id] = tree.isDirectory(moved) ? nil : after
                 try see(result.source, source)
                 if source != target { try see(result.target, target) }
-                if let replaced { try await expectStale(replaced) }
+                if let replaced { try await expectOneNameLess(replaced) }
             }
         } catch let error as FileError {
             try check(objections.contains(error), "RENAME: \(error)")
         }
+    }
+
+    private mutating func link() async throws {
+        let (source, directory) = (randomDirectory(), randomDirectory())
+        let (from, name) = (randomName(), randomName())
+        guard let file = tree.entries(source)[from] else { return }
+        note("link \(file.id) as \(name) in \(directory.id)")
+        let existing = tree.entries(directory)[name]
+        do {
+            let result = try await service.link(file, as: name, in: directory, by: user)
+            try check(existing == nil && !tree.isDirectory(file), "LINK succeeded")
+            tree.link(file, as: name, in: directory)
+            try see(result.directory, directory)
+            try check(result.attributes.linkCount == tree.linkCount(file), "links of \(file.id) after LINK")
+            try check(changeTimes[file.id].map { result.attributes.changeTime > $0 } ?? true, "LINK changes the time")
+            changeTimes[file.id] = result.attributes.changeTime
+        } catch let error as FileError {
+            let expected: FileError = tree.isDirectory(file) ? .invalidArgument : .alreadyExists
+            try check(error == expected && (tree.isDirectory(file) || existing != nil), "LINK: \(error)")
+        }
+    }
+
+    private mutating func makeSymbolicLink() async throws {
+        let directory = randomDirectory()
+        let name = randomName()
+        let bytes = (0..<Int.random(in: 1...200, using: &random)).map { _ in UInt8.random(in: 1...255, using: &random) }
+        let target = try LinkTarget(bytes)
+        note("symlink \(name) in \(directory.id)")
+        let existing = tree.entries(directory)[name]
+        do {
+            let created = try await service.makeSymbolicLink(
+                name, in: directory, to: target, attributes: AttributeUpdate(), as: user)
+            try check(existing == nil, "SYMLINK over what exists")
+            tree.add(name, to: directory, created.entry.file, .symbolicLink(target))
+            try see(created.directory, directory)
+        } catch let error as FileError {
+            try check(error == .alreadyExists && existing != nil, "SYMLINK: \(error)")
+        }
+    }
+
+    private mutating func makeFIFO() async throws {
+        let directory = randomDirectory()
+        let name = randomName()
+        note("mkfifo \(name) in \(directory.id)")
+        let existing = tree.entries(directory)[name]
+        do {
+            let created = try await service.makeSpecialFile(
+                name, in: directory, .fifo, attributes: AttributeUpdate(), as: user)
+            try check(existing == nil, "MKNOD over what exists")
+            tree.add(name, to: directory, created.entry.file, .fifo)
+            try see(created.directory, directory)
+        } catch let error as FileError {
+            try check(error == .alreadyExists && existing != nil, "MKNOD: \(error)")
+        }
+    }
+
+    /// A name was taken from the file: it is gone with the last one, and changed otherwise.
+    private mutating func expectOneNameLess(_ file: FileReference) async throws {
+        guard tree.nodes[file] != nil else { return try await expectStale(file) }
+        let after = try await service.attributes(of: file).changeTime
+        try check(changeTimes[file.id].map { after > $0 } ?? true, "the time of a file that lost a name")
+        changeTimes[file.id] = after
     }
 
     private func expectStale(_ file: FileReference) async throws {
@@ -346,6 +412,7 @@ private struct RandomSequence {
 
     private mutating func checkAll() async throws {
         for directory in tree.directories { try await list(directory) }
+        for (node, content) in tree.nodes { try await checkType(node, content) }
         for file in tree.files {
             let expected = tree[file].bytes
             let found = try await service.bytes(of: file)
@@ -355,6 +422,19 @@ private struct RandomSequence {
             if let last = changeTimes[file.id] {
                 try check(attributes.changeTime == last, "change time of \(file.id) moved by itself")
             }
+        }
+    }
+
+    private func checkType(_ node: FileReference, _ content: ModelTree.Content) async throws {
+        let attributes = try await service.attributes(of: node)
+        switch content {
+        case .file: try check(attributes.type == .regular, "type of \(node.id)")
+        case .directory: try check(attributes.type == .directory, "type of \(node.id)")
+        case .fifo: try check(attributes.type == .fifo && attributes.size == 0, "\(node.id) is no fifo")
+        case .symbolicLink(let target):
+            let found = try await service.readLink(node, as: user)
+            try check(found.target == target && found.attributes == attributes, "target of \(node.id)")
+            try check(attributes.type == .symbolicLink && attributes.size == UInt64(target.bytes.count), "\(node.id)")
         }
     }
 

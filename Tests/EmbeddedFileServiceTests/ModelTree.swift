@@ -31,15 +31,18 @@ struct ModelFile: Equatable {
     }
 }
 
-/// A tree of directories and files.
+/// A tree of directories and files, which may have several names.
 struct ModelTree {
     enum Content {
         case file(ModelFile)
         case directory([FileName: FileReference])
+        case symbolicLink(LinkTarget)
+        case fifo
     }
 
     let root: FileReference
     private(set) var nodes: [FileReference: Content]
+    /// Of directories.
     private(set) var parents: [FileReference: FileReference]
 
     init(root: FileReference) {
@@ -73,20 +76,31 @@ struct ModelTree {
         return entries
     }
 
+    func isFile(_ node: FileReference) -> Bool {
+        if case .file = nodes[node] { true } else { false }
+    }
+
     func linkCount(_ node: FileReference) -> UInt32 {
-        guard case .directory(let entries) = nodes[node] else { return 1 }
+        guard case .directory(let entries) = nodes[node] else {
+            return directories.reduce(0) { $0 + UInt32(entries($1).values.count { $0 == node }) }
+        }
         return 2 + UInt32(entries.values.count(where: isDirectory))
     }
 
     mutating func add(_ name: FileName, to directory: FileReference, _ node: FileReference, _ content: Content) {
         setEntry(name, of: directory, to: node)
         nodes[node] = content
-        parents[node] = directory
+        if isDirectory(node) { parents[node] = directory }
+    }
+
+    mutating func link(_ node: FileReference, as name: FileName, in directory: FileReference) {
+        setEntry(name, of: directory, to: node)
     }
 
     mutating func remove(_ name: FileName, from directory: FileReference) {
         guard let node = entries(directory)[name] else { return }
         setEntry(name, of: directory, to: nil)
+        guard isDirectory(node) || linkCount(node) == 0 else { return }
         nodes[node] = nil
         parents[node] = nil
     }
@@ -119,7 +133,7 @@ struct ModelTree {
         remove(newName, from: target)
         setEntry(name, of: source, to: nil)
         setEntry(newName, of: target, to: moved)
-        parents[moved] = target
+        if isDirectory(moved) { parents[moved] = target }
     }
 
     private mutating func setEntry(_ name: FileName, of directory: FileReference, to node: FileReference?) {

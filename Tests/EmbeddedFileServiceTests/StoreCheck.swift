@@ -85,6 +85,11 @@ extension StoreCore {
                 }
             }
         }
+        var names: [FileID: UInt32] = [:]
+        for entry in image.entries.values.joined() { names[entry.child, default: 0] += 1 }
+        for (id, inode) in image.inodes where inode.type != .directory && inode.linkCount != names[id] {
+            throw Violation("\(id) has \(inode.linkCount) links and \(names[id] ?? 0) names")
+        }
         let files = image.inodes.values.filter { $0.type != .directory }
         guard image.counts.files == UInt64(files.count),
             image.counts.directories == UInt64(image.entries.count),

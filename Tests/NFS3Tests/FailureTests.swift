@@ -23,6 +23,13 @@ struct FailureTests {
         (.write, [Wire.root, .u64(0), .u32(1), .u32(0), .opaque([1])], change),  // §3.3.7: file_wcc
         (.create, [Wire.root, .string("x"), .u32(0), Wire.noAttributes], change),  // §3.3.8: dir_wcc
         (.mkdir, [Wire.root, .string("x"), Wire.noAttributes], change),  // §3.3.9: dir_wcc
+        (.readlink, Wire.root, attributes),  // §3.3.5: symlink_attributes
+        (.symlink, [Wire.root, .string("x"), Wire.noAttributes, .string("t")], change),  // §3.3.10: dir_wcc
+        (.mknod, [Wire.root, .string("x"), .u32(7), Wire.noAttributes], change),  // §3.3.11: dir_wcc
+        (
+            .link, [Wire.other, Wire.root, .string("x")],  // §3.3.15: file_attributes, linkdir_wcc
+            [.yes, Wire.otherAttributes, change]
+        ),
         (.remove, [Wire.root, .string("x")], change),  // §3.3.12: dir_wcc
         (.rmdir, [Wire.root, .string("x")], change),  // §3.3.13: dir_wcc
         (
@@ -51,11 +58,12 @@ struct FailureTests {
             $0.attributesFailure = .stale
         }
         for (procedure, arguments, body) in Self.bodies {
-            // Booleans alone are left: a body of 92 bytes of wcc_data shrinks to 8, one of 88 to 4.
+            // Booleans alone are left: of wcc_data's 92 bytes 8, of post_op_attr's 88 bytes 4.
             let flags: WireBytes =
                 switch body.bytes.count {
                 case 88: [.no]
                 case 92: [.no, .no]
+                case 180: [.no, .no, .no]
                 default: [.no, .no, .no, .no]
                 }
             #expect(await test.reply(procedure, arguments) == [.u32(70), flags], "\(procedure)")
@@ -76,8 +84,8 @@ struct FailureTests {
             (.write, [bad, .u64(0), .u32(1), .u32(0), .opaque([1])], [.no, .no]),
             (.create, [bad, .string("x"), .u32(0), Wire.noAttributes], [.no, .no]),
             (.mkdir, [bad, .string("x"), Wire.noAttributes], [.no, .no]),
-            (.symlink, [bad, .string("x")], [.no, .no]),
-            (.mknod, [bad, .string("x")], [.no, .no]),
+            (.symlink, [bad, .string("x"), Wire.noAttributes, .string("t")], [.no, .no]),
+            (.mknod, [bad, .string("x"), .u32(7), Wire.noAttributes], [.no, .no]),
             (.remove, [bad, .string("x")], [.no, .no]),
             (.rmdir, [bad, .string("x")], [.no, .no]),
             (
@@ -109,21 +117,6 @@ struct FailureTests {
         }
     }
 
-    @Test("READLINK, SYMLINK, MKNOD and LINK are NFS3ERR_NOTSUPP (RFC 1813 §3.3.5, §3.3.10, §3.3.11, §3.3.15)")
-    func notSupported() async {
-        let test = Programs()
-        #expect(await test.reply(.readlink, Wire.file) == [.u32(10004), .yes, Wire.fileAttributes])
-        let symlink: WireBytes = [Wire.root, .string("x"), Wire.noAttributes, .string("target")]
-        #expect(await test.reply(.symlink, symlink) == [.u32(10004), .no, .yes, Wire.rootAttributes])
-        let mknod: WireBytes = [Wire.root, .string("x"), .u32(7), Wire.noAttributes]
-        #expect(await test.reply(.mknod, mknod) == [.u32(10004), .no, .yes, Wire.rootAttributes])
-        let link: WireBytes = [Wire.file, Wire.root, .string("x")]
-        #expect(
-            await test.reply(.link, link)
-                == [.u32(10004), .yes, Wire.fileAttributes, .no, .yes, Wire.rootAttributes])
-        #expect(test.service.calls == [])
-    }
-
     @Test("LOOKUP succeeds without the directory's attributes if they cannot be had (RFC 1813 §3.3.3)")
     func lookupWithoutDirectoryAttributes() async {
         let test = Programs { $0.files[Fixture.root] = nil }
@@ -136,7 +129,8 @@ struct FailureTests {
         let expected: [FileError: UInt32] = [
             .notOwner: 1, .notFound: 2, .inputOutput: 5, .accessDenied: 13, .alreadyExists: 17, .notDirectory: 20,
             .isDirectory: 21, .invalidArgument: 22, .fileTooBig: 27, .noSpace: 28, .readOnly: 30, .tooManyLinks: 31,
-            .nameTooLong: 63, .notEmpty: 66, .stale: 70, .notSynchronized: 10002, .notSupported: 10004, .busy: 10008,
+            .nameTooLong: 63, .notEmpty: 66, .stale: 70, .notSynchronized: 10002, .notSupported: 10004,
+            .unsupportedType: 10007, .busy: 10008,
         ]
         #expect(expected.count == FileError.allCases.count)
         for (error, status) in expected { #expect(NFSStatus(error).rawValue == status, "\(error)") }

@@ -34,6 +34,7 @@ enum Fixture {
         entry: FileEntry(file: file, attributes: fileAttributes),
         directory: AttributeChange(before: before(size: 5), after: rootAttributes))
     static let verifier = WriteVerifier(rawValue: 0x0123_4567_89ab_cdef)
+    static let linkTarget = target("../a target")
     static let caller = Credentials(uid: 1000, gid: 100, groups: [4, 24])
 
     private static func before(size: UInt64) -> FileAttributes {
@@ -140,5 +141,14 @@ func name(_ text: String) -> FileName {
         return try FileName(Array(text.utf8))
     } catch {
         preconditionFailure("\(text) is no name: \(error)")
+    }
+}
+
+/// A target that is known to be one.
+func target(_ text: String) -> LinkTarget {
+    do {
+        return try LinkTarget(Array(text.utf8))
+    } catch {
+        preconditionFailure("\(text) is no target: \(error)")
     }
 }

@@ -70,6 +70,89 @@ struct ProcedureTests {
         #expect(await test.reply(.access, [Wire.file, .u32(0x02)]) == [.u32(0), .yes, Wire.fileAttributes, .u32(0)])
     }
 
+    @Test("READLINK returns the text, not followed, with padding (RFC 1813 §3.3.5)")
+    func readlink() async {
+        let test = Programs()
+        let reply = await test.reply(.readlink, Wire.other)
+        #expect(reply == [.u32(0), .yes, Wire.otherAttributes, .string("../a target")])
+        #expect(test.service.calls == [.readLink(Fixture.other)])
+    }
+
+    @Test("SYMLINK takes the text as it is, after the attributes (RFC 1813 §3.3.10)")
+    func symlink() async {
+        let test = Programs()
+        let target: [UInt8] = [0xff, 0x2f, 0x2f, 0x2e, 0x2e]
+        let mode: WireBytes = [.yes, .u32(0o777), .no, .no, .no, .u32(0), .u32(0)]
+        let reply = await test.reply(.symlink, [Wire.root, .string("s"), mode, .opaque(target)])
+        #expect(reply == [.u32(0), .yes, Wire.file, .yes, Wire.fileAttributes, Wire.rootChange])
+        #expect(
+            test.service.calls == [.makeSymbolicLink("s", Fixture.root, target, AttributeUpdate(mode: 0o777))])
+    }
+
+    @Test("SYMLINK to nothing, to a NUL or beyond 4096 bytes is refused (RFC 1813 §3.3.10)")
+    func symlinkTargets() async {
+        let test = Programs()
+        let cases: [([UInt8], UInt32)] = [
+            ([], 22), ([0x61, 0], 22), (Array(repeating: 0x61, count: 4096), 0),
+            (Array(repeating: 0x61, count: 4097), 63),
+        ]
+        for (target, status) in cases {
+            let reply = await test.reply(
+                .symlink, [Wire.root, .string("s"), Wire.noAttributes, .opaque(target)])
+            let failure: WireBytes = [.u32(status), .no, .yes, Wire.rootAttributes]
+            let success: WireBytes = [.u32(0), .yes, Wire.file, .yes, Wire.fileAttributes, Wire.rootChange]
+            #expect(reply == (status == 0 ? success : failure), "\(target.count) bytes")
+        }
+        #expect(test.service.calls.count == 1)
+    }
+
+    @Test("MKNOD makes fifos, sockets and devices with their numbers (RFC 1813 §3.3.11)")
+    func mknod() async {
+        let numbers: WireBytes = [.u32(8), .u32(17)]
+        let cases: [(WireBytes, SpecialFile)] = [
+            ([.u32(3), Wire.noAttributes, numbers], .blockDevice(DeviceNumber(major: 8, minor: 17))),
+            ([.u32(4), Wire.noAttributes, numbers], .characterDevice(DeviceNumber(major: 8, minor: 17))),
+            ([.u32(6), Wire.noAttributes], .socket), ([.u32(7), Wire.noAttributes], .fifo),
+        ]
+        for (arguments, kind) in cases {
+            let test = Programs()
+            let reply = await test.reply(.mknod, [Wire.root, .string("n"), arguments])
+            #expect(reply == [.u32(0), .yes, Wire.file, .yes, Wire.fileAttributes, Wire.rootChange])
+            #expect(test.service.calls == [.makeSpecialFile("n", Fixture.root, kind, AttributeUpdate())])
+        }
+    }
+
+    @Test("MKNOD of what is no special file is NFS3ERR_BADTYPE (RFC 1813 §3.3.11)", arguments: [0, 1, 2, 5, 8, 263])
+    func mknodType(type: UInt32) async {
+        let test = Programs()
+        let reply = await test.reply(.mknod, [Wire.root, .string("n"), .u32(type)])
+        #expect(reply == [.u32(10007), .no, .yes, Wire.rootAttributes])
+        #expect(test.service.calls == [])
+    }
+
+    @Test("a device's number is its rdev (RFC 1813 §2.6: fattr3, specdata3)")
+    func rdev() async {
+        var device = Fixture.fileAttributes
+        device.type = .blockDevice
+        device.device = DeviceNumber(major: 0x0102_0304, minor: 0x0506_0708)
+        let test = Programs { [device] in $0.files[Fixture.file] = device }
+        let reply = await test.reply(.getattr, Wire.file)
+        #expect(
+            reply == [
+                .u32(0), .u32(3), .u32(0o644), .u32(1), .u32(1000), .u32(100), .u64(0x1_0000_0005), .u64(4097),
+                .u32(0x0102_0304), .u32(0x0506_0708), .u64(0x5157_4c55_4943_4521), .u64(7), .u32(21), .u32(1),
+                .u32(22), .u32(2), .u32(23), .u32(3),
+            ])
+    }
+
+    @Test("LINK returns the file's attributes and wcc_data of the directory (RFC 1813 §3.3.15)")
+    func link() async {
+        let test = Programs()
+        let reply = await test.reply(.link, [Wire.other, Wire.root, .string("second")])
+        #expect(reply == [.u32(0), .yes, Wire.otherAttributes, Wire.fileChange])
+        #expect(test.service.calls == [.link(Fixture.other, "second", Fixture.root)])
+    }
+
     @Test("READ returns count, eof and the bytes with padding (RFC 1813 §3.3.6)")
     func read() async {
         let test = Programs {
@@ -188,21 +271,21 @@ struct ProcedureTests {
             ])
     }
 
-    @Test("FSINFO announces sizes, the resolution of times and neither links nor symbolic links (RFC 1813 §3.3.19)")
+    @Test("FSINFO announces sizes, the resolution of times, links and symbolic links (RFC 1813 §3.3.19)")
     func fsinfo() async {
         let mebibyte = WireBytes.u32(1 << 20)
         let reply = await Programs().reply(.fsinfo, Wire.root)
         #expect(
             reply == [
                 .u32(0), .yes, Wire.rootAttributes, mebibyte, mebibyte, .u32(4096), mebibyte, mebibyte, .u32(4096),
-                .u32(65536), .u64(1 << 62), .u32(0), .u32(1), .u32(0x18),
+                .u32(65536), .u64(1 << 62), .u32(0), .u32(1), .u32(0x1b),
             ])
     }
 
-    @Test("PATHCONF: one link, names of 255 bytes, not truncated, chown restricted, case kept (RFC 1813 §3.3.20)")
+    @Test("PATHCONF: 32000 links, names of 255 bytes, not truncated, chown restricted, case kept (RFC 1813 §3.3.20)")
     func pathconf() async {
         let reply = await Programs().reply(.pathconf, Wire.file)
-        #expect(reply == [.u32(0), .yes, Wire.fileAttributes, .u32(1), .u32(255), .yes, .yes, .no, .yes])
+        #expect(reply == [.u32(0), .yes, Wire.fileAttributes, .u32(32000), .u32(255), .yes, .yes, .no, .yes])
     }
 
     @Test("COMMIT returns wcc_data and the verifier (RFC 1813 §3.3.21)")

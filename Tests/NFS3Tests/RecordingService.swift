@@ -15,6 +15,10 @@ final class RecordingService: FileService {
         case commit(FileReference, offset: UInt64, count: UInt64)
         case create(String, FileReference, CreateMode)
         case makeDirectory(String, FileReference, AttributeUpdate)
+        case makeSymbolicLink(String, FileReference, [UInt8], AttributeUpdate)
+        case makeSpecialFile(String, FileReference, SpecialFile, AttributeUpdate)
+        case link(FileReference, String, FileReference)
+        case readLink(FileReference)
         case remove(String, FileReference)
         case removeDirectory(String, FileReference)
         case rename(String, FileReference, String, FileReference)
@@ -126,6 +130,36 @@ final class RecordingService: FileService {
     ) async throws(FileError) -> CreatedEntry {
         _ = try record(.makeDirectory(name.description, directory, attributes), as: caller)
         return Fixture.created
+    }
+
+    func readLink(
+        _ file: FileReference, as caller: Credentials
+    ) async throws(FileError) -> (target: LinkTarget, attributes: FileAttributes) {
+        _ = try record(.readLink(file), as: caller)
+        return (Fixture.linkTarget, Fixture.otherAttributes)
+    }
+
+    func makeSymbolicLink(
+        _ name: FileName, in directory: FileReference, to target: LinkTarget, attributes: AttributeUpdate,
+        as caller: Credentials
+    ) async throws(FileError) -> CreatedEntry {
+        _ = try record(.makeSymbolicLink(name.description, directory, target.bytes, attributes), as: caller)
+        return Fixture.created
+    }
+
+    func makeSpecialFile(
+        _ name: FileName, in directory: FileReference, _ kind: SpecialFile, attributes: AttributeUpdate,
+        as caller: Credentials
+    ) async throws(FileError) -> CreatedEntry {
+        _ = try record(.makeSpecialFile(name.description, directory, kind, attributes), as: caller)
+        return Fixture.created
+    }
+
+    func link(
+        _ file: FileReference, as name: FileName, in directory: FileReference, by caller: Credentials
+    ) async throws(FileError) -> LinkResult {
+        _ = try record(.link(file, name.description, directory), as: caller)
+        return LinkResult(attributes: Fixture.otherAttributes, directory: Fixture.change)
     }
 
     func remove(

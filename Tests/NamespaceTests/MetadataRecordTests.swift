@@ -6,6 +6,24 @@ import Testing
 
 @Suite("Metadata records")
 struct MetadataRecordTests {
+    @Test("a device's number is in its inode, and other inodes are as they were before there were devices")
+    func devices() throws {
+        func encoded(_ type: FileType, _ device: DeviceNumber?) throws -> [UInt8] {
+            var inode = Fixture.inode(FileID(rawValue: 5), type)
+            inode.device = device
+            let record = MetadataRecord(number: LogNumber(rawValue: 1), mutations: [.putInode(inode)])
+            #expect(try MetadataRecord(decoding: record.encoded()) == record)
+            return record.encoded()
+        }
+        let number = DeviceNumber(major: 0x0102_0304, minor: 0xfffe_fdfc)
+        let fifo = try encoded(.fifo, nil)
+        for type in [FileType.blockDevice, .characterDevice] {
+            #expect(try encoded(type, number).count == fifo.count + 8)
+        }
+        // Frame (17), tag and id (9), the body's fixed part, 4 times "not there", checksum (4).
+        #expect(fifo.count == 17 + 9 + (8 + 1 + 16 + 16 + 36 + 16 + 8 + 3) + 4)
+    }
+
     @Test("are read as they were written", arguments: 0..<200 as Range<UInt64>)
     func roundTrip(seed: UInt64) throws {
         var random = SeededGenerator(seed: seed)
@@ -99,7 +117,7 @@ struct MetadataRecordTests {
             var inode = Fixture.inode(file, isSet ? .directory : .symbolicLink, size: number >> 3)
             inode.parent = isSet ? file : nil
             inode.exclusiveVerifier = isSet ? nil : number
-            inode.linkTarget = isSet ? nil : name.bytes
+            inode.linkTarget = isSet ? nil : try LinkTarget(name.bytes)
             inode.writeSequence = WriteSequence(rawValue: number)
             return .putInode(inode)
         case 1: return .removeInode(file)

@@ -45,7 +45,7 @@ struct CREATE: Procedure {
 }
 
 extension ReplyEncoder {
-    /// The results of CREATE and MKDIR.
+    /// The results of CREATE, MKDIR, SYMLINK and MKNOD.
     mutating func created(_ created: CreatedEntry) {
         postOpFileHandle(created.entry.file)
         postOpAttributes(created.entry.attributes)

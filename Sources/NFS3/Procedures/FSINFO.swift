@@ -12,6 +12,9 @@ struct FSINFO: Procedure {
 
     /// Transfers should be whole pages.
     private static let transferMultipleBytes: UInt32 = 4096
+    /// FSF3_LINK and FSF3_SYMLINK: there are hard and symbolic links.
+    private static let link: UInt32 = 0x0001
+    private static let symbolicLink: UInt32 = 0x0002
     /// FSF3_HOMOGENEOUS: PATHCONF is the same for all files.
     private static let homogeneous: UInt32 = 0x0008
     /// FSF3_CANSETTIME: SETATTR sets times exactly.
@@ -42,8 +45,7 @@ struct FSINFO: Procedure {
             // time_delta: 1 ns
             $0.xdr.uint32(0)
             $0.xdr.uint32(1)
-            // Neither FSF3_LINK nor FSF3_SYMLINK: those procedures are not supported.
-            $0.xdr.uint32(Self.homogeneous | Self.canSetTime)
+            $0.xdr.uint32(Self.link | Self.symbolicLink | Self.homogeneous | Self.canSetTime)
         }
     }
 }

@@ -10,9 +10,6 @@ struct PATHCONF: Procedure {
     let object: FileHandle
     var subjects: [FileHandle] { [object] }
 
-    /// linkmax: LINK is not supported, so a file has one name.
-    private static let maxLinks: UInt32 = 1
-
     init(from decoder: inout XDRDecoder) throws(XDRError) {
         object = try decoder.fileHandle()
     }
@@ -24,7 +21,7 @@ struct PATHCONF: Procedure {
         }
         return context.reply {
             $0.postOpAttributes(attributes)
-            $0.xdr.uint32(Self.maxLinks)
+            $0.xdr.uint32(Limits.maxLinks)
             $0.xdr.uint32(UInt32(Limits.maxNameBytes))
             // no_trunc: longer names are refused.
             $0.xdr.bool(true)

@@ -1,6 +1,7 @@
-// READLINK (RFC 1813 §3.3.5): the text of a symbolic link. Not supported: NFS3ERR_NOTSUPP, whatever else is in the arguments.
+// READLINK (RFC 1813 §3.3.5): the text of a symbolic link.
 
 internal import FileService
+internal import Model
 internal import ONCRPC
 internal import XDR
 
@@ -14,7 +15,13 @@ struct READLINK: Procedure {
     }
 
     func run(_ context: CallContext<some FileService>) async throws(NFSStatus) -> RPCReplyBody {
-        _ = try context.reference(symlink)
-        throw .notSupported
+        let file = try context.reference(symlink)
+        let (target, attributes) = try await context.asking { service throws(FileError) in
+            try await service.readLink(file, as: context.caller)
+        }
+        return context.reply(capacity: ReplyEncoder.usualCapacity + target.bytes.count) {
+            $0.postOpAttributes(attributes)
+            $0.xdr.opaque(target.bytes)
+        }
     }
 }

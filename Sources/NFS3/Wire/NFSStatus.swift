@@ -56,6 +56,7 @@ public enum NFSStatus: UInt32, Error, Hashable, Sendable, CaseIterable {
             case .stale: .stale
             case .notSynchronized: .notSynchronized
             case .notSupported: .notSupported
+            case .unsupportedType: .badType
             case .tooManyLinks: .tooManyLinks
             case .busy: .jukebox
             }

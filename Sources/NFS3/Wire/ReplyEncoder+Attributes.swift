@@ -14,9 +14,9 @@ extension ReplyEncoder {
         xdr.uint32(attributes.gid)
         xdr.uint64(attributes.size)
         xdr.uint64(attributes.usedBytes)
-        // rdev: there are no device files.
-        xdr.uint32(0)
-        xdr.uint32(0)
+        // rdev
+        xdr.uint32(attributes.device?.major ?? 0)
+        xdr.uint32(attributes.device?.minor ?? 0)
         xdr.uint64(handles.fileSystemID)
         xdr.uint64(attributes.fileID.rawValue)
         time(attributes.accessTime)

@@ -30,7 +30,9 @@ public struct Inode: Hashable, Sendable {
     /// The highest sequence that the stored size and extents include.
     public var writeSequence: WriteSequence
     /// Symbolic links: where to.
-    public var linkTarget: [UInt8]?
+    public var linkTarget: LinkTarget?
+    /// Block and character devices: what they stand for.
+    public var device: DeviceNumber?
 
     /// The first cookie that an entry may have.
     public static let firstCookie: UInt64 = 3
@@ -39,7 +41,8 @@ public struct Inode: Hashable, Sendable {
         id: FileID, generation: FileGeneration, type: FileType, mode: UInt32, linkCount: UInt32, uid: UInt32,
         gid: UInt32, size: UInt64 = 0, usedBytes: UInt64 = 0, accessTime: Timestamp, modificationTime: Timestamp,
         changeTime: Timestamp, parent: FileID? = nil, nextCookie: UInt64 = Inode.firstCookie, entryCount: UInt64 = 0,
-        exclusiveVerifier: UInt64? = nil, writeSequence: WriteSequence = .zero, linkTarget: [UInt8]? = nil
+        exclusiveVerifier: UInt64? = nil, writeSequence: WriteSequence = .zero, linkTarget: LinkTarget? = nil,
+        device: DeviceNumber? = nil
     ) {
         self.id = id
         self.generation = generation
@@ -59,20 +62,20 @@ public struct Inode: Hashable, Sendable {
         self.exclusiveVerifier = exclusiveVerifier
         self.writeSequence = writeSequence
         self.linkTarget = linkTarget
+        self.device = device
     }
 
     public var attributes: FileAttributes {
         FileAttributes(
             fileID: id, type: type, mode: mode, linkCount: linkCount, uid: uid, gid: gid, size: size,
-            usedBytes: usedBytes, accessTime: accessTime, modificationTime: modificationTime, changeTime: changeTime)
+            usedBytes: usedBytes, device: device, accessTime: accessTime, modificationTime: modificationTime,
+            changeTime: changeTime)
     }
 }
 
 extension Inode {
-    /// PATH_MAX: no client can use a longer symbolic link.
-    static let maxLinkTargetBytes = 4096
-
-    /// All but the id, which is the key.
+    /// All but the id, which is the key. A device number is there for devices only: they came later, and rows of
+    /// other types are what they were.
     func encodeBody(to encoder: inout ByteEncoder) {
         encoder.put(generation.rawValue)
         encoder.put(type.rawValue)
@@ -88,7 +91,11 @@ extension Inode {
         encoder.put(entryCount)
         encoder.put(optional: exclusiveVerifier) { $0.put($1) }
         encoder.put(writeSequence.rawValue)
-        encoder.put(optional: linkTarget) { $0.put(counted: $1) }
+        encoder.put(optional: linkTarget) { $0.put(counted: $1.bytes) }
+        if type.isDevice {
+            encoder.put(device?.major ?? 0)
+            encoder.put(device?.minor ?? 0)
+        }
     }
 
     init(id: FileID, body decoder: inout ByteDecoder) throws(CorruptMetadata) {
@@ -110,7 +117,21 @@ extension Inode {
         entryCount = try decoder.integer()
         exclusiveVerifier = try decoder.isPresent() ? try decoder.integer() : nil
         writeSequence = WriteSequence(rawValue: try decoder.integer())
-        linkTarget = try decoder.isPresent() ? try decoder.counted(maxCount: Self.maxLinkTargetBytes) : nil
+        linkTarget = try decoder.isPresent() ? try LinkTarget(from: &decoder) : nil
+        if type.isDevice {
+            let major: UInt32 = try decoder.integer()
+            device = DeviceNumber(major: major, minor: try decoder.integer())
+        } else {
+            device = nil
+        }
+    }
+}
+
+extension LinkTarget {
+    fileprivate init(from decoder: inout ByteDecoder) throws(CorruptMetadata) {
+        let bytes = try decoder.counted(maxCount: Limits.maxLinkTargetBytes)
+        guard let target = try? LinkTarget(bytes) else { throw .invalidValue }
+        self = target
     }
 }
 

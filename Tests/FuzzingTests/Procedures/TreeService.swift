@@ -13,6 +13,7 @@ final class TreeService: FileService, @unchecked Sendable {
 
     private struct Node {
         var attributes: FileAttributes
+        var target: LinkTarget?
         /// Directories: in the order in which they came. The cookie of an entry stays when others go.
         var entries: [(name: FileName, cookie: UInt64, child: Int)] = []
     }
@@ -100,14 +101,17 @@ final class TreeService: FileService, @unchecked Sendable {
     }
 
     private func add(
-        _ type: FileType, _ name: FileName, to directory: FileReference
+        _ type: FileType, _ name: FileName, to directory: FileReference, target: LinkTarget? = nil,
+        device: DeviceNumber? = nil
     ) throws(FileError) -> CreatedEntry {
         checkOwn(name)
         return try run { state throws(FileError) in
             let parent = try Self.directory(directory, state)
             if Self.child(name, parent, state) != nil { throw .alreadyExists }
             let number = state.nodes.count
-            state.nodes.append(Node(attributes: Self.attributes(number, type)))
+            var node = Node(attributes: Self.attributes(number, type), target: target)
+            node.attributes.device = device
+            state.nodes.append(node)
             let cookie = state.nextCookie
             state.nextCookie += 1
             let change = Self.change(parent, &state) { $0.entries.append((name, cookie, number)) }
@@ -126,7 +130,11 @@ final class TreeService: FileService, @unchecked Sendable {
                 throw isDirectory ? FileError.notDirectory : FileError.isDirectory
             }
             guard node.entries.isEmpty else { throw .notEmpty }
-            state.nodes[child] = nil
+            if node.attributes.linkCount > 1 {
+                _ = Self.change(child, &state) { $0.attributes.linkCount -= 1 }
+            } else {
+                state.nodes[child] = nil
+            }
             return Self.change(parent, &state) { $0.entries.removeAll { $0.name == name } }
         }
     }
@@ -242,6 +250,53 @@ final class TreeService: FileService, @unchecked Sendable {
     ) async throws(FileError) -> CreatedEntry {
         check(attributes)
         return try add(.directory, name, to: directory)
+    }
+
+    func readLink(
+        _ file: FileReference, as caller: Credentials
+    ) async throws(FileError) -> (target: LinkTarget, attributes: FileAttributes) {
+        try run { state throws(FileError) in
+            let number = try Self.number(file, state)
+            guard let node = state.nodes[number], let target = node.target else { throw .invalidArgument }
+            return (target, node.attributes)
+        }
+    }
+
+    func makeSymbolicLink(
+        _ name: FileName, in directory: FileReference, to target: LinkTarget, attributes: AttributeUpdate,
+        as caller: Credentials
+    ) async throws(FileError) -> CreatedEntry {
+        check(attributes)
+        return try add(.symbolicLink, name, to: directory, target: target)
+    }
+
+    func makeSpecialFile(
+        _ name: FileName, in directory: FileReference, _ kind: SpecialFile, attributes: AttributeUpdate,
+        as caller: Credentials
+    ) async throws(FileError) -> CreatedEntry {
+        check(attributes)
+        switch kind {
+        case .fifo: return try add(.fifo, name, to: directory)
+        case .socket: return try add(.socket, name, to: directory)
+        case .blockDevice(let device): return try add(.blockDevice, name, to: directory, device: device)
+        case .characterDevice(let device): return try add(.characterDevice, name, to: directory, device: device)
+        }
+    }
+
+    func link(
+        _ file: FileReference, as name: FileName, in directory: FileReference, by caller: Credentials
+    ) async throws(FileError) -> LinkResult {
+        checkOwn(name)
+        return try run { state throws(FileError) in
+            let (number, parent) = (try Self.number(file, state), try Self.directory(directory, state))
+            guard state.nodes[number]?.attributes.type != .directory else { throw .isDirectory }
+            if Self.child(name, parent, state) != nil { throw .alreadyExists }
+            let cookie = state.nextCookie
+            state.nextCookie += 1
+            let change = Self.change(parent, &state) { $0.entries.append((name, cookie, number)) }
+            let linked = Self.change(number, &state) { $0.attributes.linkCount += 1 }
+            return LinkResult(attributes: linked.after, directory: change)
+        }
     }
 
     func remove(
