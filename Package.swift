@@ -88,6 +88,10 @@ let package = Package(
         .target(
             name: "FaultInjection", dependencies: ["Model", "Platform"], path: "Tests/FaultInjection",
             swiftSettings: swiftSettings),
+        fuzzing([
+            "NFS3", "ONCRPC", "XDR", "Namespace", "BlockStore", "FileService", "ErasureCoding", "Model", "Platform",
+            "FaultInjection", nioCore, .product(name: "NIOEmbedded", package: "swift-nio"), logging,
+        ]),
         tests("ModelTests", ["Model"]),
         tests("PlatformTests", ["Model", "Platform", "FaultInjection", nioCore]),
         tests("XDRTests", ["XDR", "FaultInjection", nioCore]),
@@ -109,10 +113,6 @@ let package = Package(
         tests(
             "NFS3Tests",
             ["NFS3", "FaultInjection", "ONCRPC", "XDR", "FileService", "Model", "Platform", nioCore, logging]),
-        fuzzing([
-            "NFS3", "ONCRPC", "XDR", "Namespace", "BlockStore", "FileService", "ErasureCoding", "Model", "Platform",
-            "FaultInjection", nioCore, .product(name: "NIOEmbedded", package: "swift-nio"), logging,
-        ]),
         tests("SluiceTests", ["sluice", "EmbeddedFileService", "Platform", "FaultInjection"]),
     ]
 )
