@@ -1,6 +1,8 @@
 // The program that tools/fuzz builds: libFuzzer around one of the fuzzers.
 //
-//     fuzzing FUZZER [libFuzzer's arguments]
+//     SLUICE_FUZZER=NAME fuzzing [libFuzzer's arguments]
+//
+// The name is in the environment because libFuzzer starts the program again, with its own arguments, to merge.
 
 import Glibc
 
@@ -12,20 +14,15 @@ private func runDriver(
     _ runOne: @convention(c) (UnsafePointer<UInt8>?, Int) -> CInt
 ) -> CInt
 
-guard CommandLine.argc > 1, let name = CommandLine.unsafeArgv[1], let chosen = Fuzzer(rawValue: String(cString: name))
-else {
-    print("usage: fuzzing \(Fuzzer.allCases.map(\.rawValue).joined(separator: "|")) [libFuzzer's arguments]")
+guard let name = getenv("SLUICE_FUZZER"), let fuzzer = Fuzzer(rawValue: String(cString: name)) else {
+    print("SLUICE_FUZZER must be one of: \(Fuzzer.allCases.map(\.rawValue).joined(separator: " "))")
     exit(64)
 }
-let fuzzer = chosen
-// libFuzzer starts itself again with its first arguments, so the name stays where it is: it has no "-", and so would
-// be taken for a directory of inputs if it were not taken out.
+let chosen = fuzzer
 nonisolated(unsafe) var arguments = CommandLine.unsafeArgv
-nonisolated(unsafe) var count = CommandLine.argc - 1
-arguments[1] = arguments[0]
-arguments += 1
+nonisolated(unsafe) var count = CommandLine.argc
 exit(
     runDriver(&count, &arguments) { bytes, count in
-        fuzzer.run(Array(UnsafeBufferPointer(start: bytes, count: count)))
+        chosen.run(Array(UnsafeBufferPointer(start: bytes, count: count)))
         return 0
     })
