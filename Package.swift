@@ -5,12 +5,18 @@
 
 import PackageDescription
 
+/// tools/fuzz sets it: the layers are instrumented then, and the fuzzers, otherwise tests that replay their corpus,
+/// are a program.
+let isFuzzing = Context.environment["SLUICE_FUZZING"] != nil
+let fuzzingFlags = ["-sanitize=fuzzer,address"]
+
 let swiftSettings: [SwiftSetting] =
     [
         .enableUpcomingFeature("ExistentialAny"),
         .enableUpcomingFeature("MemberImportVisibility"),
         .enableUpcomingFeature("InternalImportsByDefault"),
     ] + (Context.environment["SLUICE_WARNINGS_ARE_ERRORS"] == nil ? [] : [.treatAllWarnings(as: .error)])
+    + (isFuzzing ? [.unsafeFlags(fuzzingFlags + ["-enable-testing"])] : [])
 
 let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
 let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
@@ -22,6 +28,18 @@ func layer(_ name: String, _ dependencies: [Target.Dependency], exclude: [String
 
 func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource]? = nil) -> Target {
     .testTarget(name: name, dependencies: dependencies, resources: resources, swiftSettings: swiftSettings)
+}
+
+/// The same sources either way, so that what a fuzzer found is replayed by the code that found it.
+func fuzzing(_ dependencies: [Target.Dependency]) -> Target {
+    let path = "Tests/FuzzingTests"
+    return isFuzzing
+        ? .executableTarget(
+            name: "fuzzing", dependencies: dependencies, path: path, exclude: ["ReplayTests.swift", "Corpus"],
+            swiftSettings: swiftSettings, linkerSettings: [.unsafeFlags(fuzzingFlags + ["-use-ld=lld"])])
+        : .testTarget(
+            name: "FuzzingTests", dependencies: dependencies, path: path, exclude: ["main.swift"],
+            resources: [.copy("Corpus")], swiftSettings: swiftSettings)
 }
 
 let package = Package(
@@ -72,6 +90,10 @@ let package = Package(
         .target(
             name: "FaultInjection", dependencies: ["Model", "Platform"], path: "Tests/FaultInjection",
             swiftSettings: swiftSettings),
+        fuzzing([
+            "NFS3", "ONCRPC", "XDR", "Namespace", "BlockStore", "FileService", "ErasureCoding", "Model", "Platform",
+            "FaultInjection", nioCore, .product(name: "NIOEmbedded", package: "swift-nio"), logging,
+        ]),
         tests("ModelTests", ["Model"]),
         tests("PlatformTests", ["Model", "Platform", "FaultInjection", nioCore]),
         tests("XDRTests", ["XDR", "FaultInjection", nioCore]),

@@ -6,13 +6,11 @@ import random
 import shutil
 import subprocess
 import tarfile
-import time
 
 from harness import check, equal, test
+from kernel_client import guest_command, in_kernel_client, wait_for
 from store import Store
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-WITH_KERNEL_CLIENT = os.path.join(HERE, "../../tools/with-kernel-client")
 # Real files of all sizes: part of Python's standard library, so it is there wherever this runs.
 SOURCE = os.path.dirname(os.__file__)
 SOURCE_DIRECTORIES = ("asyncio", "collections", "concurrent", "ctypes", "email", "encodings", "importlib", "json",
@@ -105,15 +103,6 @@ def prepare(shared):
     return len(sums)
 
 
-def in_kernel_client(port, shared, *command, options=""):
-    done = subprocess.run(
-        [WITH_KERNEL_CLIENT, "--server", f"127.0.0.1:{port}", "--share", shared, "--timeout", "900",
-         *(["--options", options] if options else []), "--", *command],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1000)
-    check(done.returncode == 0, f"exit code {done.returncode}: {done.stdout}")
-    return done.stdout
-
-
 def listing(directory):
     """What `find -printf '%P %y %m %s %T@'` prints, sorted; directories without size and time."""
     found = []
@@ -180,8 +169,8 @@ cmp /mnt/big "$1/big"
     first = store.serve()
     port = first.port
     guest = subprocess.Popen(
-        [WITH_KERNEL_CLIENT, "--server", f"127.0.0.1:{port}", "--share", shared, "--timeout", "900", "--",
-         "bash", script, shared], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        guest_command(port, shared, "bash", script, shared), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True)
     try:
         wait_for(lambda: os.path.exists(os.path.join(shared, "written")) or guest.poll() is not None)
         first.kill()
@@ -195,11 +184,3 @@ cmp /mnt/big "$1/big"
     finally:
         guest.kill()
         guest.wait()
-
-
-def wait_for(condition):
-    """Polls what another kernel does; there is nothing to be woken by."""
-    end = time.monotonic() + 600
-    while not condition():
-        check(time.monotonic() < end, "waited in vain for the guest")
-        time.sleep(0.05)

@@ -224,6 +224,27 @@ struct MirrorTests {
         if case .verified = fixture.inspect(0) { #expect(try dump(fixture, 0) == expected) }
     }
 
+    @Test("a name that is damaged in the table or in the index alone is seen, and so never left out of a listing")
+    func damagedIndex() async throws {
+        let fixture = try Fixture()
+        let namespace = try fixture.open()
+        let text = "a name of which there are two copies"
+        try await namespace.create(Fixture.name(text))
+        await namespace.close()
+        let path = fixture.mirrors[0].path
+        let (content, bytes) = (try #require(fixture.disk.content(of: path)), Array(text.utf8))
+        let copies = content.indices.dropLast(bytes.count).filter {
+            content[$0..<$0 + bytes.count].elementsEqual(bytes)
+        }
+        #expect(copies.count == 2)
+        for offset in copies {
+            fixture.disk.flipBits(path, at: offset)
+            #expect(position(fixture, 0) == nil, "copy at \(offset)")
+            fixture.disk.flipBits(path, at: offset)
+        }
+        #expect(position(fixture, 0) != nil)
+    }
+
     @Test("a copy that is interrupted leaves no mirror or a whole one, also over one with a log", arguments: 0..<60)
     func interruptedCopy(calls: Int) async throws {
         var fixture = try Fixture()
