@@ -60,7 +60,7 @@ let package = Package(
         .executableTarget(
             name: "sluice",
             dependencies: [
-                "Model", "Platform", "ONCRPC", "BlockStore", "Namespace", "FileService", "EmbeddedFileService",
+                "CTirpc", "Model", "Platform", "ONCRPC", "BlockStore", "Namespace", "FileService", "EmbeddedFileService",
                 "NFS3", nioCore, nioPosix, logging, "Yams",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
@@ -91,6 +91,6 @@ let package = Package(
         tests(
             "NFS3Tests",
             ["NFS3", "FaultInjection", "ONCRPC", "XDR", "FileService", "Model", "Platform", nioCore, logging]),
-        tests("SluiceTests", ["sluice", "EmbeddedFileService", "Platform", "FaultInjection"]),
+        tests("SluiceTests", ["sluice", "NFS3", "EmbeddedFileService", "Platform", "FaultInjection", nioCore]),
     ]
 )
