@@ -116,7 +116,6 @@ struct Gateway: Service {
             throw Refusal(.unavailable, "cannot listen on \(address.host):\(address.port): \(error)")
         }
         let control = try await ControlSocket.serve(in: data, group: group) { [files] in await files.status() }
-        let hangups = await UnixSignalsSequence(trapping: .sighup)
         var registration: RpcbindRegistration?
         if usesRpcbind {
             do throws(Refusal) {
@@ -129,6 +128,8 @@ struct Gateway: Service {
                 throw error
             }
         }
+        // Before the line that says it serves, so that a SIGHUP after it is always caught.
+        let hangups = await UnixSignalsSequence(trapping: .sighup)
         if configuration.exports == nil, !server.localAddress.isLoopback {
             log.warning(
                 """

@@ -95,6 +95,7 @@ struct ConfigurationTests {
         let configuration = try Configuration.read(path)
         #expect(configuration.data != nil && configuration.volume?.count == 5 && configuration.listen != nil)
         #expect(try configuration.parsedPolicy(isFromFlag: false) != nil)
+        #expect(configuration.rpcbind == false && configuration.exports?.first?.clients.count == 2)
     }
 }
 
