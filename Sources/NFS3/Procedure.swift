@@ -62,7 +62,7 @@ struct CallContext<Service: FileService>: Sendable {
     /// The name to look up for `name`: above the root of an export is the root itself (RFC 1813 §3.3.3 has ".." as
     /// the parent, which is not the client's to see).
     func nameInside(_ name: FileName, of directory: FileReference) throws(NFSStatus) -> FileName {
-        guard name.isDotDot, directory.id == handles.exportRoot else { return name }
+        guard name.isDotDot, handles.hidesParent(of: directory) else { return name }
         do throws(FileName.Refusal) {
             return try FileName([UInt8(ascii: ".")])
         } catch {

@@ -20,6 +20,10 @@ struct ExportHandles: Sendable {
         exportRoot == .root ? codec.storeTag : codec.storeTag ^ (exportRoot.rawValue &* 0x9e37_79b9_7f4a_7c15)
     }
 
+    /// Whether ".." of a directory is the directory itself, as above the root of an export. The store's own root is its
+    /// own parent already.
+    func hidesParent(of directory: FileReference) -> Bool { directory.id == exportRoot && exportRoot != .root }
+
     func handle(of file: FileReference) -> FileHandle { codec.handle(of: file, exportRoot: exportRoot) }
 
     /// The file that a handle names; `stale` for one of another export.

@@ -50,7 +50,7 @@ enum DirectoryReply {
         for entry in listing.entries {
             let start = encoder.xdr.count
             // Above the root of an export is the root itself: no one leaves the export by "..".
-            let isAboveRoot = entry.name.isDotDot && directory.id == handles.exportRoot
+            let isAboveRoot = entry.name.isDotDot && handles.hidesParent(of: directory)
             encoder.xdr.bool(true)
             encoder.xdr.uint64(isAboveRoot ? directory.id.rawValue : entry.fileID.rawValue)
             encoder.xdr.opaque(entry.name.bytes)
