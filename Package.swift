@@ -60,7 +60,8 @@ let package = Package(
         .executableTarget(
             name: "sluice",
             dependencies: [
-                "CTirpc", "Model", "Platform", "ONCRPC", "BlockStore", "Namespace", "FileService", "EmbeddedFileService",
+                "CTirpc", "Model", "Platform", "ONCRPC", "BlockStore", "Namespace", "FileService",
+                "EmbeddedFileService",
                 "NFS3", nioCore, nioPosix, logging, "Yams",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
