@@ -29,6 +29,9 @@ final class ArrivalOrder: Sendable {
         }
     }
 
+    /// Whether some call holds a ticket.
+    func isWaited(for file: FileID) -> Bool { lines.withLock { $0[file] != nil } }
+
     /// Returns when all that entered before have left.
     func waitForTurn(_ ticket: Int, of file: FileID) async {
         if lines.withLock({ $0[file]!.turn == ticket }) { return }

@@ -11,7 +11,10 @@ extension EmbeddedFileService {
     public func lookUp(
         _ name: FileName, in directory: FileReference, as caller: Credentials
     ) async throws(FileError) -> FileEntry {
-        try await core.look { [core] transaction throws(FileError) in
+        if !name.isDot, !name.isDotDot, let entry = try core.entryInMemory(name, in: directory, as: caller) {
+            return entry
+        }
+        return try await core.look { [core] transaction throws(FileError) in
             let parent = try transaction.directory(directory)
             guard parent.attributes.allowsExecute(by: caller) else { throw .accessDenied }
             let inode: Inode

@@ -62,13 +62,13 @@ public final class EmbeddedFileService: FileService {
     }
 
     public func attributes(of file: FileReference) async throws(FileError) -> FileAttributes {
-        try await core.node(of: file).attributes
+        try await core.attributes(of: file)
     }
 
     public func access(
         to file: FileReference, rights: AccessRights, as caller: Credentials
     ) async throws(FileError) -> (granted: AccessRights, attributes: FileAttributes) {
-        let attributes = try await core.node(of: file).attributes
+        let attributes = try await core.attributes(of: file)
         return (attributes.granted(rights, to: caller), attributes)
     }
 

@@ -105,6 +105,44 @@ final class StoreCore: Sendable {
         return try result.get()
     }
 
+    /// The attributes of a file whose row or node is in memory, without waiting for the namespace thread; nil when
+    /// neither is, or when calls that came earlier still wait for the node.
+    ///
+    /// The node is looked for first, as it may be ahead of the row. That it isn't there, and then the row is, means
+    /// that the row is all there is to know: a body that removes or changes the row hides it before it touches
+    /// the node.
+    func attributesInMemory(of file: FileID) -> (attributes: FileAttributes, generation: FileGeneration)? {
+        if let node = nodes[file] { return (node.attributes, node.generation) }
+        guard !arrivals.isWaited(for: file), case .present(let inode) = namespace.glance(at: file) else { return nil }
+        return (inode.attributes, inode.generation)
+    }
+
+    /// What GETATTR answers.
+    func attributes(of file: FileReference) async throws(FileError) -> FileAttributes {
+        guard let found = attributesInMemory(of: file.id) else { return try await node(of: file).attributes }
+        guard found.generation == file.generation else { throw .stale }
+        return found.attributes
+    }
+
+    /// What LOOKUP of an ordinary name answers, if directory, name and file are in memory.
+    func entryInMemory(
+        _ name: FileName, in directory: FileReference, as caller: Credentials
+    ) throws(FileError) -> FileEntry? {
+        guard let parent = attributesInMemory(of: directory.id), parent.generation == directory.generation else {
+            return nil
+        }
+        guard parent.attributes.type == .directory else { throw .notDirectory }
+        guard parent.attributes.allowsExecute(by: caller) else { throw .accessDenied }
+        switch namespace.glance(at: name, in: directory.id) {
+        case .unknown: return nil
+        case .absent: throw .notFound
+        case .present(let entry):
+            guard let child = attributesInMemory(of: entry.child) else { return nil }
+            return FileEntry(
+                file: FileReference(id: entry.child, generation: child.generation), attributes: child.attributes)
+        }
+    }
+
     /// The node of an inode that was just read. On the namespace thread.
     func loadNode(_ inode: Inode, _ transaction: inout Transaction) throws(FileError) -> FileNode {
         if let node = nodes[inode.id] { return node }

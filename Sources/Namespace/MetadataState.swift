@@ -1,8 +1,8 @@
-// What the namespace thread knows: the mirrors, with caches in front of them, the numbers, and the ids
+// What the namespace thread knows: the mirrors, with a cache in front of them, the numbers, and the ids
 // that may be handed out.
 //
 // Invariants:
-// * Caches and `states` show what the primary shows, the running body included.
+// * `changed`, before the cache, and `states` show what the primary shows, the running body included.
 // * File ids below `states[.fileIDsReserved]` only; handed out once in the life of the store. They may be
 //   reserved by the same batch, since nobody hears of an id before its batch is durable.
 // * Group ordinals below `durableGroupOrdinals` only, since a group's files are made before a record
@@ -14,20 +14,10 @@ internal import Model
 internal import Platform
 
 final class MetadataState {
-    struct EntryKey: Hashable {
-        let directory: FileID
-        let name: FileName
-    }
-
-    /// The values of a cache: also that there is nothing.
-    enum Cached<Value> {
-        case present(Value)
-        case absent
-    }
-
     let mirrors: MirrorSet
-    var inodes: GenerationalCache<FileID, Cached<Inode>>
-    var entries: GenerationalCache<EntryKey, Cached<EntryRow>>
+    let cache: MetadataCache
+    /// The rows that the running body has changed.
+    private var changed = MetadataCache.Rows()
     private(set) var states: [StateKey: UInt64]
     /// `states` as of the start of the running body, and the keys that it changed and no mutation states yet.
     private var statesBefore: [StateKey: UInt64]
@@ -43,8 +33,7 @@ final class MetadataState {
 
     init(_ mirrors: MirrorSet, cacheLimit: Int) throws(NamespaceError) {
         self.mirrors = mirrors
-        inodes = GenerationalCache(limit: cacheLimit)
-        entries = GenerationalCache(limit: cacheLimit)
+        cache = MetadataCache(limit: cacheLimit)
         states = try mirrors.read { mirror throws(MirrorError) in try mirror.states() }
         statesBefore = states
         // What was reserved and not used in an earlier life may be on some disk: it is skipped.
@@ -63,7 +52,9 @@ final class MetadataState {
         unwrittenStates = []
         statesBefore = states
         let hasChanged = !mirrors.body.isEmpty
+        defer { changed.removeAll() }
         try mirrors.keepBody()
+        cache.show(changed)
         return hasChanged
     }
 
@@ -71,15 +62,7 @@ final class MetadataState {
     func dropBody() throws(NamespaceError) {
         states = statesBefore
         unwrittenStates = []
-        for mutation in mirrors.body {
-            switch mutation {
-            case .putInode(let inode): inodes[inode.id] = nil
-            case .removeInode(let id): inodes[id] = nil
-            case .putEntry(let directory, let name, _, _), .removeEntry(let directory, let name):
-                entries[EntryKey(directory: directory, name: name)] = nil
-            case .putExtent, .removeExtent, .putGroup, .removeGroup, .putState: break
-            }
-        }
+        changed.removeAll()
         try mirrors.dropBody()
     }
 
@@ -92,7 +75,12 @@ final class MetadataState {
 
     /// Makes all that was kept durable.
     func commit() throws(NamespaceError) {
-        try mirrors.commit()
+        do throws(NamespaceError) {
+            try mirrors.commit()
+        } catch {
+            cache.close()
+            throw error
+        }
         durableGroupOrdinals = states[.groupOrdinalsReserved] ?? 0
     }
 
@@ -104,20 +92,21 @@ final class MetadataState {
             count(try self.inode(inode.id), by: -1)
             try mirrors.apply(mutation)
             count(inode, by: 1)
-            inodes[inode.id] = .present(inode)
+            change(inode.id, to: .present(inode))
         case .removeInode(let id):
             let old = try inode(id)
             try mirrors.apply(mutation)
             count(old, by: -1)
-            inodes[id] = .absent
+            change(id, to: .absent)
         case .putEntry(let directory, let name, let cookie, let child):
             precondition(cookie >= Inode.firstCookie && cookie <= UInt64(Int64.max))
             try mirrors.apply(mutation)
-            entries[EntryKey(directory: directory, name: name)] = .present(
-                EntryRow(name: name, cookie: cookie, child: child))
+            change(
+                MetadataCache.EntryKey(directory: directory, name: name),
+                to: .present(EntryRow(name: name, cookie: cookie, child: child)))
         case .removeEntry(let directory, let name):
             try mirrors.apply(mutation)
-            entries[EntryKey(directory: directory, name: name)] = .absent
+            change(MetadataCache.EntryKey(directory: directory, name: name), to: .absent)
         case .putExtent, .removeExtent:
             try mirrors.apply(mutation)
         case .putGroup(let group):
@@ -132,6 +121,16 @@ final class MetadataState {
             try mirrors.apply(mutation)
             states[key] = value
         }
+    }
+
+    private func change(_ id: FileID, to inode: MetadataCache.Known<Inode>) {
+        cache.hide(id)
+        changed.inodes[id] = inode
+    }
+
+    private func change(_ key: MetadataCache.EntryKey, to entry: MetadataCache.Known<EntryRow>) {
+        cache.hide(key)
+        changed.entries[key] = entry
     }
 
     /// Sets a number; the running body's record will say so.
@@ -154,26 +153,18 @@ final class MetadataState {
     // MARK: Reading
 
     func inode(_ id: FileID) throws(NamespaceError) -> Inode? {
-        switch inodes[id] {
-        case .present(let inode): return inode
-        case .absent: return nil
-        case nil:
-            let inode = try mirrors.read { mirror throws(MirrorError) in try mirror.inode(id) }
-            inodes[id] = inode.map { .present($0) } ?? .absent
-            return inode
-        }
+        if let known = changed.inodes[id] ?? cache.inode(id) { return known.value }
+        let inode = try mirrors.read { mirror throws(MirrorError) in try mirror.inode(id) }
+        cache.add(MetadataCache.Known(inode), for: id)
+        return inode
     }
 
     func entry(_ directory: FileID, _ name: FileName) throws(NamespaceError) -> EntryRow? {
-        let key = EntryKey(directory: directory, name: name)
-        switch entries[key] {
-        case .present(let entry): return entry
-        case .absent: return nil
-        case nil:
-            let entry = try mirrors.read { mirror throws(MirrorError) in try mirror.entry(directory, name) }
-            entries[key] = entry.map { .present($0) } ?? .absent
-            return entry
-        }
+        let key = MetadataCache.EntryKey(directory: directory, name: name)
+        if let known = changed.entries[key] ?? cache.entry(key) { return known.value }
+        let entry = try mirrors.read { mirror throws(MirrorError) in try mirror.entry(directory, name) }
+        cache.add(MetadataCache.Known(entry), for: key)
+        return entry
     }
 
     func group(_ id: BlockGroupID) throws(NamespaceError) -> BlockGroup? {

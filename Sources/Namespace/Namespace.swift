@@ -44,12 +44,14 @@ public final class Namespace: Sendable {
     private let queue = Mutex(Queue())
     private let thread = WorkThread(name: "namespace")
     private let confined: Confined
+    private let cache: MetadataCache
     private let fileSystem: FileSystem
     private let isForReading: Bool
 
     init(_ state: MetadataState, _ fileSystem: FileSystem, isForReading: Bool) {
         self.isForReading = isForReading
         confined = Confined(state: state)
+        cache = state.cache
         self.fileSystem = fileSystem
     }
 
@@ -100,6 +102,32 @@ public final class Namespace: Sendable {
                     refuse: { continuation.resume(returning: .failure(Failure($0))) }))
         }
         return try result.get()
+    }
+
+    /// What a cache knows about a row.
+    public enum Glance<Value: Sendable>: Sendable {
+        case present(Value)
+        case absent
+        /// To be asked in a body.
+        case unknown
+    }
+
+    /// The inode as the bodies before this moment left it, without waiting for one. Never blocks.
+    public func glance(at id: FileID) -> Glance<Inode> {
+        switch cache.inode(id) {
+        case .present(let inode): .present(inode)
+        case .absent: .absent
+        case nil: .unknown
+        }
+    }
+
+    /// The same for an entry of a directory.
+    public func glance(at name: FileName, in directory: FileID) -> Glance<NamespaceEntry> {
+        switch cache.entry(MetadataCache.EntryKey(directory: directory, name: name)) {
+        case .present(let row): .present(NamespaceEntry(name: row.name, cookie: row.cookie, child: row.child))
+        case .absent: .absent
+        case nil: .unknown
+        }
     }
 
     /// Copies the state to a new mirror, in place of whatever is there, and makes it one of the mirrors. Bodies

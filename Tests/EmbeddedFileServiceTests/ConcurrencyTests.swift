@@ -75,6 +75,42 @@ struct ConcurrencyTests {
         try await finish()
     }
 
+    @Test("LOOKUP, GETATTR and ACCESS of what is in memory don't wait for a commit of the metadata")
+    func lookingWhileCommitting() async throws {
+        let file = try await service.make("f")
+        try await service.write(pattern(100, seed: 1), to: file)
+        let root = try await service.rootReference()
+        let service = service
+        // From now on it is known that there is none.
+        await #expect(throws: FileError.notFound) {
+            _ = try await service.lookUp(name("f2"), in: root, as: SimulatedStore.user)
+        }
+        let gate = Gate()
+        store.disk.before(.sync, under: "/v0/metadata/") { gate.pass() }
+        async let made = service.make("g")
+        await gate.waitForArrival()
+        let entry = try await service.lookUp(name("f"), in: root, as: SimulatedStore.user)
+        #expect(entry.file == file)
+        #expect(entry.attributes.size == 100)
+        await #expect(throws: FileError.notFound) {
+            _ = try await service.lookUp(name("f2"), in: root, as: SimulatedStore.user)
+        }
+        #expect(try await service.attributes(of: root).linkCount == 2)
+        #expect(try await service.access(to: root, rights: .lookup, as: SimulatedStore.user).granted == .lookup)
+        await #expect(throws: FileError.notDirectory) {
+            _ = try await service.lookUp(name("x"), in: file, as: SimulatedStore.user)
+        }
+        gate.open()
+        let other = try await made
+        #expect(try await service.lookUp(name("g"), in: root, as: SimulatedStore.user).file == other)
+        try await service.remove("g")
+        await #expect(throws: FileError.notFound) {
+            _ = try await service.lookUp(name("g"), in: root, as: SimulatedStore.user)
+        }
+        await #expect(throws: FileError.stale) { _ = try await service.attributes(of: other) }
+        try await finish()
+    }
+
     @Test("a file is removed while it is drained: who waits is told, and its blocks go")
     func removeWhileDraining() async throws {
         let file = try await service.make("f")
@@ -208,7 +244,8 @@ struct ConcurrencyTests {
                         await Task.yield()
                         let writer = Int.random(in: 0..<writers, using: &random)
                         let least = acknowledged.withLock { $0[writer] }
-                        let found = try await service.bytes(of: file, from: UInt64(writer * bytesEach), count: bytesEach)
+                        let found = try await service.bytes(
+                            of: file, from: UInt64(writer * bytesEach), count: bytesEach)
                         let value = found.first ?? 0
                         #expect(found == Array(repeating: value, count: bytesEach), "a write is seen by half")
                         #expect(value >= least, "an acknowledged write is not seen")
@@ -306,7 +343,9 @@ struct ConcurrencyTests {
         for (index, file) in files.enumerated() {
             let found = try await store.service.bytes(of: file)
             for piece in 0..<20 {
-                #expect(Array(found[(piece * 3_000)..<(piece * 3_000 + 1_500)]) == pattern(1_500, seed: UInt64(index * 100 + piece)))
+                #expect(
+                    Array(found[(piece * 3_000)..<(piece * 3_000 + 1_500)])
+                        == pattern(1_500, seed: UInt64(index * 100 + piece)))
             }
         }
         try await finish()

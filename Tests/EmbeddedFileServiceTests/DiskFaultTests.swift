@@ -51,7 +51,8 @@ struct DiskFaultTests {
         await store.close()
     }
 
-    @Test("a disk that is gone, or can't say how much room it has, is not taken for a full one", arguments: [true, false])
+    @Test(
+        "a disk that is gone, or can't say how much room it has, is not taken for a full one", arguments: [true, false])
     func goneDisk(isGone: Bool) async throws {
         let store = try SimulatedStore()
         try await store.open()

@@ -138,7 +138,9 @@ struct HDFSGatewayDefectTests {
         }
     }
 
-    @Test("8. a FILE_SYNC out of order is answered with a lower stability", arguments: [WriteStability.dataSync, .fileSync])
+    @Test(
+        "8. a FILE_SYNC out of order is answered with a lower stability",
+        arguments: [WriteStability.dataSync, .fileSync])
     func stableOutOfOrder(stability: WriteStability) async throws {
         try await withStore { store in
             let file = try await store.service.make("f")
