@@ -80,7 +80,8 @@ let package = Package(
         .executableTarget(
             name: "sluice",
             dependencies: [
-                "Model", "Platform", "ONCRPC", "BlockStore", "Namespace", "FileService", "EmbeddedFileService",
+                "CTirpc", "Model", "Platform", "ONCRPC", "BlockStore", "Namespace", "FileService",
+                "EmbeddedFileService",
                 "NFS3", nioCore, nioPosix, logging, "Yams",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
@@ -118,6 +119,6 @@ let package = Package(
                 "NFS3", "EmbeddedFileService", "FaultInjection", "ONCRPC", "XDR", "FileService", "Model", "Platform",
                 nioCore, logging,
             ]),
-        tests("SluiceTests", ["sluice", "EmbeddedFileService", "Platform", "FaultInjection"]),
+        tests("SluiceTests", ["sluice", "NFS3", "EmbeddedFileService", "Platform", "FaultInjection", nioCore]),
     ]
 )

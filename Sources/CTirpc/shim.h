@@ -1,4 +1,4 @@
-// libtirpc for Swift: XDR streams over memory and the messages of RFC 5531. Its stream operations
+// libtirpc for Swift: XDR streams over memory and the messages of RFC 5531, rpcbind's client. Its stream operations
 // are macros over a table of functions, which Swift cannot see, hence the inline functions.
 #ifndef SLUICE_CTIRPC_SHIM_H
 #define SLUICE_CTIRPC_SHIM_H
@@ -7,6 +7,8 @@
 #include <rpc/xdr.h>
 #include <rpc/rpc_msg.h>
 #include <rpc/auth_unix.h>
+#include <rpc/rpcb_clnt.h>
+#include <netconfig.h>
 
 /* Not "XDR" for Swift, where that is the name of a module. */
 typedef XDR xdr_stream;

@@ -14,18 +14,24 @@ internal import XDR
 
 /// NFS and MOUNT over a file service. Thread-safe.
 public struct NFSPrograms<Service: FileService>: RPCDispatcher {
-    static var nfsProgram: UInt32 { 100003 }
-    static var mountProgram: UInt32 { 100005 }
+    public static var nfsProgram: UInt32 { 100003 }
+    public static var mountProgram: UInt32 { 100005 }
 
     public let counters = WireCounters()
 
-    private let service: Service
-    private let handles: FileHandleCodec
+    let service: Service
+    let codec: FileHandleCodec
+    let exports: ExportTable
+    let mounts = MountList()
 
-    /// - Parameter handles: The codec of the store that `service` serves.
-    public init(service: Service, handles: FileHandleCodec) {
+    /// - Parameters:
+    ///   - handles: The codec of the store that `service` serves.
+    ///   - exports: What is served to whom; by default all to everyone. For exports below the root,
+    ///     `findExportRoots` must be called before clients come.
+    public init(service: Service, handles: FileHandleCodec, exports: ExportTable = ExportTable()) {
         self.service = service
-        self.handles = handles
+        self.codec = handles
+        self.exports = exports
     }
 
     public func versions(ofProgram program: UInt32) -> ClosedRange<UInt32>? {
@@ -80,8 +86,15 @@ public struct NFSPrograms<Service: FileService>: RPCDispatcher {
             counters.countGarbageArguments()
             return .garbageArguments
         }
-        let context = context(of: call)
+        let context: CallContext<Service>
         do throws(NFSStatus) {
+            context = try admit(procedure.handles, call)
+        } catch {
+            counters.count(error)
+            return .success(refusal(of: procedure, error))
+        }
+        do throws(NFSStatus) {
+            if context.isReadOnly, NFSProcedure(rawValue: call.procedure)?.changesFiles != false { throw .readOnly }
             return .success(try await procedure.run(context))
         } catch {
             counters.count(error)
@@ -98,12 +111,23 @@ public struct NFSPrograms<Service: FileService>: RPCDispatcher {
         precondition(subjects.count == P.failureBody.count)
         var attributes: [FileAttributes?] = []
         for subject in subjects {
-            if let file = try? handles.reference(of: subject) {
+            if let file = try? context.reference(subject) {
                 attributes.append(await context.attributesIfKnown(of: file))
             } else {
                 attributes.append(nil)
             }
         }
+        return body(of: procedure, status, attributes, context.handles)
+    }
+
+    /// The reply to a caller that was not admitted: it says nothing about the files.
+    private func refusal<P: Procedure>(of procedure: P, _ status: NFSStatus) -> RPCReplyBody {
+        body(of: procedure, status, P.failureBody.map { _ in nil }, ExportHandles(codec, exportRoot: .root))
+    }
+
+    private func body<P: Procedure>(
+        of procedure: P, _ status: NFSStatus, _ attributes: [FileAttributes?], _ handles: ExportHandles
+    ) -> RPCReplyBody {
         var encoder = ReplyEncoder(status, handles: handles)
         for (part, attributes) in zip(P.failureBody, attributes) {
             switch part {
@@ -112,15 +136,6 @@ public struct NFSPrograms<Service: FileService>: RPCDispatcher {
             }
         }
         return encoder.finish()
-    }
-
-    func context(of call: RPCCall) -> CallContext<Service> {
-        let caller =
-            switch call.credential {
-            case .none: Credentials.anonymous
-            case .system(let credentials, machineName: _): credentials
-            }
-        return CallContext(service: service, handles: handles, caller: caller)
     }
 }
 

@@ -21,11 +21,16 @@ protocol Procedure: Sendable {
     /// The files that the failure body describes.
     var subjects: [FileHandle] { get }
 
+    /// All handles among the arguments: they say which export the call is for. By default the subjects.
+    var handles: [FileHandle] { get }
+
     /// Calls the file service, without suspending before that, and encodes the reply.
     func run(_ context: CallContext<some FileService>) async throws(NFSStatus) -> RPCReplyBody
 }
 
 extension Procedure {
+    var handles: [FileHandle] { subjects }
+
     static func decode(_ call: RPCCall) throws(XDRError) -> Self {
         try call.decodeArguments { (decoder) throws(XDRError) in try Self(from: &decoder) }
     }
@@ -42,11 +47,27 @@ enum FailurePart: Sendable {
 /// What a procedure works with: the store, and who calls.
 struct CallContext<Service: FileService>: Sendable {
     let service: Service
-    let handles: FileHandleCodec
+    let handles: ExportHandles
+    /// After squashing.
     let caller: Credentials
+    /// Procedures that change files are refused.
+    var isReadOnly = false
+    /// What ACCESS may grant in this export.
+    var grantableRights: AccessRights = [.read, .lookup, .modify, .extend, .delete, .execute]
 
     func reference(_ handle: FileHandle) throws(NFSStatus) -> FileReference {
         try handles.reference(of: handle)
+    }
+
+    /// The name to look up for `name`: above the root of an export is the root itself (RFC 1813 §3.3.3 has ".." as
+    /// the parent, which is not the client's to see).
+    func nameInside(_ name: FileName, of directory: FileReference) throws(NFSStatus) -> FileName {
+        guard name.isDotDot, handles.hidesParent(of: directory) else { return name }
+        do throws(FileName.Refusal) {
+            return try FileName([UInt8(ascii: ".")])
+        } catch {
+            preconditionFailure("\".\" is a name")
+        }
     }
 
     /// Runs an operation of the file service under the protocol's names for its errors.

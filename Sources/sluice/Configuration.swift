@@ -4,6 +4,7 @@
 // is too late.
 
 import Model
+import NFS3
 import Yams
 
 /// What `serve` can be told, by file or by flags. nil: not said.
@@ -13,18 +14,23 @@ struct Configuration: Equatable, Decodable {
     var volume: [String]?
     var policy: String?
     var listen: String?
+    var rpcbind: Bool?
     /// Whether the superuser may make block and character devices.
     var devices: Bool?
+    /// Only in the file; decoded by Configuration+Exports.swift, which can say where a mistake is.
+    var exports: [Export]?
 
     enum CodingKeys: String, CodingKey, CaseIterable {
-        case data, volumes, volume, policy, listen, devices
+        case data, volumes, volume, policy, listen, rpcbind, devices
     }
+
+    private static let exportsKey = "exports"
 
     init() {}
 
     /// Reads the text of a configuration file.
     init(yaml: String, path: String) throws(Refusal) {
-        let known = Set(CodingKeys.allCases.map(\.rawValue))
+        let known = Set(CodingKeys.allCases.map(\.rawValue) + [Self.exportsKey])
         do {
             guard let root = try Yams.compose(yaml: yaml), root != Node("") else {
                 self.init()
@@ -42,6 +48,9 @@ struct Configuration: Equatable, Decodable {
                 }
             }
             self = try YAMLDecoder().decode(Configuration.self, from: yaml)
+            if let exports = mapping[Node(Self.exportsKey)] {
+                self.exports = try ConfigurationNode(exports, path: path, key: Self.exportsKey).exports()
+            }
         } catch let refusal as Refusal {
             throw refusal
         } catch let DecodingError.typeMismatch(_, context), let DecodingError.dataCorrupted(context) {
@@ -60,12 +69,30 @@ struct Configuration: Equatable, Decodable {
         if let policy = flags.policy { result.policy = policy }
         if let listen = flags.listen { result.listen = listen }
         if let devices = flags.devices { result.devices = devices }
+        if let rpcbind = flags.rpcbind { result.rpcbind = rpcbind }
         // A number and a list of volumes exclude each other, so a flag of one kind replaces both.
         if flags.volumes != nil || flags.volume != nil {
             result.volumes = flags.volumes
             result.volume = flags.volume
         }
         return result
+    }
+}
+
+extension Configuration {
+    /// The keys, apart from `exports`, whose values differ in `other`.
+    func keys(changedIn other: Configuration) -> [String] {
+        CodingKeys.allCases.filter { key in
+            switch key {
+            case .data: data != other.data
+            case .volumes: volumes != other.volumes
+            case .volume: volume != other.volume
+            case .policy: policy != other.policy
+            case .listen: listen != other.listen
+            case .rpcbind: rpcbind != other.rpcbind
+            case .devices: devices != other.devices
+            }
+        }.map(\.rawValue)
     }
 }
 

@@ -19,7 +19,8 @@ struct Serve: AsyncParsableCommand {
         discussion: """
             With --volumes N an empty data directory is formatted first, for trying it out. Real disks, named \
             with --volume, need 'sluice format' once. When the gateway is ready it logs a line with \
-            'serving nfs://HOST:PORT/'. SIGTERM makes everything durable and ends it.
+            'serving nfs://HOST:PORT/'. SIGTERM makes everything durable and ends it; SIGHUP reads the exports of \
+            the configuration file again.
             """)
 
     @OptionGroup var store: StoreFlags
@@ -33,11 +34,16 @@ struct Serve: AsyncParsableCommand {
     @Flag(help: "Let the superuser of clients make block and character devices.")
     var devices = false
 
+    @Flag(inversion: .prefixedNo, help: "Register NFS and MOUNT with this machine's rpcbind. Default: no.")
+    var rpcbind: Bool?
+
     func run() async throws {
         var flags = store.configuration
         flags.listen = listen
+        flags.rpcbind = rpcbind
         if devices { flags.devices = true }
-        let configuration = try Configuration.read(config).overridden(by: flags)
+        let file = try Configuration.read(config)
+        let configuration = file.overridden(by: flags)
         let listenText = configuration.listen ?? "127.0.0.1:2049"
         guard let address = ListenAddress(listenText) else {
             throw Refusal(
@@ -73,7 +79,9 @@ struct Serve: AsyncParsableCommand {
         }
         try places.remember(fileSystem: fileSystem)
 
-        let gateway = Gateway(files: files, address: address, data: places.data, log: log)
+        let gateway = Gateway(
+            files: files, address: address, data: places.data, usesRpcbind: configuration.rpcbind ?? false,
+            configuration: file, configurationPath: config, log: log)
         let services = ServiceGroup(
             configuration: .init(
                 services: [.init(service: gateway, successTerminationBehavior: .gracefullyShutdownGroup)],
@@ -87,14 +95,22 @@ struct Gateway: Service {
     let files: EmbeddedFileService
     let address: ListenAddress
     let data: String
+    let usesRpcbind: Bool
+    /// The file, without flags, as it was at the start.
+    let configuration: Configuration
+    let configurationPath: String?
     let log: Logger
 
     func run() async throws {
         let group = MultiThreadedEventLoopGroup.singleton
         let key = files.handleKey
+        let exports = ExportTable(configuration.exports ?? [.open], logger: log)
         let programs = NFSPrograms(
             service: files,
-            handles: FileHandleCodec(key: FileHandleKey(key.k0, key.k1), storeID: files.storeID))
+            handles: FileHandleCodec(key: FileHandleKey(key.k0, key.k1), storeID: files.storeID), exports: exports)
+        let reload = ExportReload(
+            programs: programs, table: exports, configuration: configuration, path: configurationPath, log: log)
+        await reload.findRoots()
         let server: RPCServer<NFSPrograms<EmbeddedFileService>>
         do {
             server = try await RPCServer.start(
@@ -104,12 +120,34 @@ struct Gateway: Service {
             throw Refusal(.unavailable, "cannot listen on \(address.host):\(address.port): \(error)")
         }
         let control = try await ControlSocket.serve(in: data, group: group) { [files] in await files.status() }
+        var registration: RpcbindRegistration?
+        if usesRpcbind {
+            do throws(Refusal) {
+                registration = try await RpcbindRegistration.register(server.localAddress)
+            } catch {
+                try? await control.close()
+                ControlSocket.remove(from: data)
+                await server.shutdown()
+                _ = await files.close()
+                throw error
+            }
+        }
+        // Before the line that says it serves, so that a SIGHUP after it is always caught.
+        let hangups = await UnixSignalsSequence(trapping: .sighup)
+        if configuration.exports == nil, !server.localAddress.isLoopback {
+            log.warning(
+                """
+                there are no exports in the configuration: everyone who can reach \(server.localAddress.ipAddress ?? "?") \
+                may read and change all files, as any user, root included
+                """)
+        }
         let host = address.host.contains(":") ? "[\(address.host)]" : address.host
         log.info("serving nfs://\(host):\(server.localAddress.port ?? address.port)/")
 
-        await withGracefulShutdownWaiting()
+        await serveUntilShutdown(reload: reload, hangups: hangups)
 
         log.info("stopping: no new calls, settling files")
+        if let registration { await registration.unregister(log: log) }
         try? await control.close()
         ControlSocket.remove(from: data)
         await server.shutdown()
@@ -120,13 +158,30 @@ struct Gateway: Service {
         log.info("stopped; everything is durable")
     }
 
-    /// Returns when shutdown begins, ticking the files once a second until then.
-    private func withGracefulShutdownWaiting() async {
+    /// Returns when shutdown begins; until then ticks the files once a second, and reloads the exports at SIGHUP.
+    private func serveUntilShutdown(
+        reload: ExportReload<EmbeddedFileService>, hangups: UnixSignalsSequence
+    ) async {
         await cancelWhenGracefulShutdown { [files] in
-            while !Task.isCancelled {
-                try? await Task.sleep(for: .seconds(1))
-                await files.tick()
+            await withTaskGroup(of: Void.self) { tasks in
+                tasks.addTask {
+                    while !Task.isCancelled {
+                        try? await Task.sleep(for: .seconds(1))
+                        await files.tick()
+                    }
+                }
+                tasks.addTask {
+                    for await _ in hangups { await reload.run() }
+                }
             }
         }
+    }
+}
+
+extension SocketAddress {
+    /// Reachable only from this machine.
+    fileprivate var isLoopback: Bool {
+        guard let ipAddress else { return true }
+        return ipAddress.hasPrefix("127.") || ipAddress == "::1" || ipAddress.hasPrefix("::ffff:127.")
     }
 }

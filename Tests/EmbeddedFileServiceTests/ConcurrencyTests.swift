@@ -21,7 +21,7 @@ private final class Shared<Value: Sendable>: Sendable {
     }
 }
 
-@Suite("Operations that meet", .timeLimit(.minutes(2)))
+@Suite("Operations that meet", .timeLimit(.minutes(10)))
 struct ConcurrencyTests {
     private let store: SimulatedStore
 

@@ -10,7 +10,7 @@ import Testing
 
 @testable import EmbeddedFileService
 
-@Suite("After a power cut", .serialized, .timeLimit(.minutes(5)))
+@Suite("After a power cut", .serialized, .timeLimit(.minutes(10)))
 struct CrashTests {
     @Test("what was answered is there, the rest whole or not at all", arguments: 0..<30 as Range<UInt64>)
     func crash(seed: UInt64) async throws {

@@ -10,7 +10,7 @@ import Testing
 
 @testable import EmbeddedFileService
 
-@Suite("When disks fail", .timeLimit(.minutes(2)))
+@Suite("When disks fail", .timeLimit(.minutes(10)))
 struct DiskFaultTests {
     private func superblocks(_ store: SimulatedStore) throws -> [Superblock] {
         try store.paths.map { try Superblock.read(volumeDirectory: $0, fileSystem: store.disk) }

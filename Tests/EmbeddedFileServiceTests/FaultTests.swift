@@ -9,7 +9,7 @@ import Testing
 
 @testable import EmbeddedFileService
 
-@Suite("Failures while serving", .timeLimit(.minutes(2)))
+@Suite("Failures while serving", .timeLimit(.minutes(10)))
 struct FaultTests {
     /// 30 KiB: two full stripes of RS-3-2-4k and a part of a third.
     private let bytes = pattern(30 << 10, seed: 1)

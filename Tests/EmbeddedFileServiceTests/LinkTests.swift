@@ -7,7 +7,7 @@ import Testing
 
 @testable import EmbeddedFileService
 
-@Suite("Links and special files", .timeLimit(.minutes(5)))
+@Suite("Links and special files", .timeLimit(.minutes(10)))
 struct LinkTests {
     private let user = SimulatedStore.superuser
 

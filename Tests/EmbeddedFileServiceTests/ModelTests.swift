@@ -8,7 +8,7 @@ import Testing
 
 @testable import EmbeddedFileService
 
-@Suite("Against a simple model", .serialized, .timeLimit(.minutes(5)))
+@Suite("Against a simple model", .serialized, .timeLimit(.minutes(10)))
 struct ModelTests {
     @Test("RS-3-2 with five volumes: everything reads back at any time", arguments: 0..<14 as Range<UInt64>)
     func reedSolomon(seed: UInt64) async throws {

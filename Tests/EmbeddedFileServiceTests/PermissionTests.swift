@@ -6,7 +6,7 @@ import Testing
 
 @testable import EmbeddedFileService
 
-@Suite("Permissions", .timeLimit(.minutes(2)))
+@Suite("Permissions", .timeLimit(.minutes(10)))
 struct PermissionTests {
     private let store: SimulatedStore
 

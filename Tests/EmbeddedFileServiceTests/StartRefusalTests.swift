@@ -9,7 +9,7 @@ import Testing
 
 @testable import EmbeddedFileService
 
-@Suite("What a start refuses", .timeLimit(.minutes(1)))
+@Suite("What a start refuses", .timeLimit(.minutes(10)))
 struct StartRefusalTests {
     private func refusal(
         _ store: SimulatedStore, volumes: [String]? = nil

@@ -9,7 +9,7 @@ import Testing
 
 @testable import EmbeddedFileService
 
-@Suite("Starts", .timeLimit(.minutes(2)))
+@Suite("Starts", .timeLimit(.minutes(10)))
 struct StartTests {
     private func refusal(_ store: SimulatedStore, without missing: Set<Int>) async throws -> StoreRefusal? {
         do {

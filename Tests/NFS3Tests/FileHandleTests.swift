@@ -41,6 +41,22 @@ struct FileHandleTests {
         #expect(try Fixture.codec.reference(of: Fixture.codec.handle(of: extreme)) == extreme)
     }
 
+    @Test("a handle says in which export it was given out")
+    func exportRoot() throws {
+        let handle = FileHandle(
+            WireBytes.hex("0200000051574c5549434521000000000000000700000000000000770000000000000009bfbbc0a2848e4815")
+                .bytes)
+        #expect(Fixture.codec.handle(of: Fixture.file, exportRoot: Fixture.other.id) == handle)
+        let decoded = try Fixture.codec.decode(handle)
+        #expect(decoded.file == Fixture.file && decoded.exportRoot == Fixture.other.id)
+    }
+
+    @Test("a handle of version 1, which had no export, is refused")
+    func firstVersion() {
+        let handle = WireBytes.hex("0100000051574c554943452100000000000000010000000000000011756fdb7f6db8156b")
+        #expect(throws: NFSStatus.badHandle) { try Fixture.codec.decode(FileHandle(handle.bytes)) }
+    }
+
     @Test("a handle with any bit changed is refused: BADHANDLE, or STALE when it names another store")
     func forged() {
         let handle = Fixture.fileHandle.bytes
@@ -58,7 +74,7 @@ struct FileHandleTests {
 
     @Test("a handle of any other length is NFS3ERR_BADHANDLE")
     func length() {
-        for count in 0...64 where count != 36 {
+        for count in 0...64 where count != 44 {
             let bytes = Array((Fixture.fileHandle.bytes + Array(repeating: 0, count: 28)).prefix(count))
             #expect(throws: NFSStatus.badHandle) { try Fixture.codec.reference(of: FileHandle(bytes)) }
         }

@@ -52,11 +52,11 @@ enum Fixture {
 
     // Handles made by another implementation of SipHash-2-4.
     static let rootHandle = WireBytes.hex(
-        "0100000051574c554943452100000000000000010000000000000011756fdb7f6db8156b")
+        "0200000051574c554943452100000000000000010000000000000011000000000000000177774cd3350a0c80")
     static let fileHandle = WireBytes.hex(
-        "0100000051574c55494345210000000000000007000000000000007704ade4139f3dedb0")
+        "0200000051574c55494345210000000000000007000000000000007700000000000000014577440836a69347")
     static let otherHandle = WireBytes.hex(
-        "0100000051574c55494345210000000000000009000000000000009920c825678668fdf9")
+        "0200000051574c5549434521000000000000000900000000000000990000000000000001f887d5194e46bb31")
 }
 
 /// What the fixtures are on the wire.
@@ -95,17 +95,19 @@ struct Programs {
     let service: RecordingService
     let programs: NFSPrograms<RecordingService>
 
-    init(_ change: (inout RecordingService.State) -> Void = { _ in }) {
+    init(
+        exports: ExportTable = ExportTable(), _ change: (inout RecordingService.State) -> Void = { _ in }
+    ) {
         service = RecordingService(change)
-        programs = NFSPrograms(service: service, handles: Fixture.codec)
+        programs = NFSPrograms(service: service, handles: Fixture.codec, exports: exports)
     }
 
     static func call(
         _ procedure: UInt32, _ arguments: WireBytes, program: UInt32 = 100003,
-        credential: RPCCredential = .system(Fixture.caller, machineName: [])
+        credential: RPCCredential = .system(Fixture.caller, machineName: []), from client: SocketAddress? = nil
     ) -> RPCCall {
         RPCCall(
-            xid: 1, program: program, version: 3, procedure: procedure, credential: credential, clientAddress: nil,
+            xid: 1, program: program, version: 3, procedure: procedure, credential: credential, clientAddress: client,
             arguments: Payload(bytes: arguments.bytes))
     }
 
@@ -118,8 +120,18 @@ struct Programs {
         Self.results(await outcome(procedure, arguments))
     }
 
-    func mountReply(_ procedure: MountProcedure, _ arguments: WireBytes) async -> WireBytes? {
-        Self.results(await programs.handle(Self.call(procedure.rawValue, arguments, program: 100005)))
+    func mountReply(
+        _ procedure: MountProcedure, _ arguments: WireBytes, from client: SocketAddress? = nil
+    ) async -> WireBytes? {
+        Self.results(await programs.handle(Self.call(procedure.rawValue, arguments, program: 100005, from: client)))
+    }
+
+    func reply(
+        _ procedure: NFSProcedure, _ arguments: WireBytes, from client: SocketAddress?,
+        credential: RPCCredential = .system(Fixture.caller, machineName: [])
+    ) async -> WireBytes? {
+        Self.results(
+            await programs.handle(Self.call(procedure.rawValue, arguments, credential: credential, from: client)))
     }
 
     static func results(_ outcome: RPCOutcome) -> WireBytes? {
@@ -151,4 +163,9 @@ func target(_ text: String) -> LinkTarget {
     } catch {
         preconditionFailure("\(text) is no target: \(error)")
     }
+}
+
+/// A client at an address, with a privileged port unless said otherwise.
+func client(_ address: String, port: Int = 700) throws -> SocketAddress {
+    try SocketAddress(ipAddress: address, port: port)
 }

@@ -17,12 +17,14 @@ struct MountTests {
         #expect(await Programs().mountReply(.mnt, .string(path)) == [.u32(0), Wire.root, Self.flavors])
     }
 
-    @Test("MNT takes any directory below the root", arguments: ["/other", "/other/", "//other"])
+    @Test(
+        "MNT takes any directory below the root, looked up with the gateway's own rights",
+        arguments: ["/other", "/other/", "//other"])
     func subdirectory(path: String) async {
         let test = Programs()
         #expect(await test.mountReply(.mnt, .string(path)) == [.u32(0), Wire.other, Self.flavors])
         #expect(test.service.calls == [.lookUp("other", Fixture.root)])
-        #expect(test.service.callers == [Fixture.caller])
+        #expect(test.service.callers == [Credentials(uid: 0, gid: 0, groups: [])])
     }
 
     @Test("MNT walks a path name by name")
@@ -56,13 +58,43 @@ struct MountTests {
         #expect(await Programs().mountReply(.export, []) == [.yes, .string("/"), .no, .no])
     }
 
-    @Test("NULL, UMNT and UMNTALL return nothing, DUMP an empty list (RFC 1813 §5.2.0, §5.2.2 to §5.2.4)")
+    @Test("NULL, UMNT and UMNTALL return nothing, DUMP before any mount an empty list (RFC 1813 §5.2.0 to §5.2.4)")
     func others() async {
         let test = Programs()
         #expect(await test.mountReply(.null, []) == [])
         #expect(await test.mountReply(.umnt, .string("/")) == [])
         #expect(await test.mountReply(.umntall, []) == [])
         #expect(await test.mountReply(.dump, []) == .no)
+    }
+
+    @Test("DUMP lists what is mounted by whom; UMNT takes one off, UMNTALL those of the caller's host")
+    func mountList() async throws {
+        let test = Programs()
+        let (first, second) = (try client("192.0.2.1"), try client("2001:db8::2"))
+        for (client, path) in [(first, "/"), (first, "/other"), (second, "/"), (first, "/")] {
+            _ = await test.mountReply(.mnt, .string(path), from: client)
+        }
+        _ = await test.mountReply(.mnt, .string("/nowhere"), from: second)
+        func entry(_ host: String, _ path: String) -> WireBytes { [.yes, .string(host), .string(path)] }
+        #expect(
+            await test.mountReply(.dump, []) == [
+                entry("192.0.2.1", "/other"), entry("2001:db8::2", "/"), entry("192.0.2.1", "/"), .no,
+            ])
+        #expect(await test.mountReply(.umnt, .string("/other"), from: first) == [])
+        #expect(await test.mountReply(.umnt, .string("/nowhere"), from: first) == [])
+        #expect(await test.mountReply(.dump, []) == [entry("2001:db8::2", "/"), entry("192.0.2.1", "/"), .no])
+        #expect(await test.mountReply(.umntall, [], from: first) == [])
+        #expect(await test.mountReply(.dump, []) == [entry("2001:db8::2", "/"), .no])
+    }
+
+    @Test("the list of mounts is bounded: the oldest are forgotten")
+    func bounded() {
+        let list = MountList()
+        for number in 0...MountList.maxEntries {
+            list.add(MountList.Entry(host: "\(number)", directory: [UInt8(ascii: "/")]))
+        }
+        #expect(list.all.count == MountList.maxEntries)
+        #expect(list.all.first?.host == "1" && list.all.last?.host == "\(MountList.maxEntries)")
     }
 
     @Test("a path longer than MNTPATHLEN, or none, is garbage (RFC 1813 §5.1.4)")

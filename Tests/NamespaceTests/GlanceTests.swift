@@ -7,7 +7,7 @@ import Testing
 
 @testable import Namespace
 
-@Suite("A glance at the namespace", .timeLimit(.minutes(1)))
+@Suite("A glance at the namespace", .timeLimit(.minutes(10)))
 struct GlanceTests {
     private static let a = Fixture.name("a")
     private static let b = Fixture.name("b")

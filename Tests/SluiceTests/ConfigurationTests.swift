@@ -1,6 +1,8 @@
 // The configuration file and the addresses: what is taken, and that what is not is refused by name.
 
+import EmbeddedFileService
 import Foundation
+import NFS3
 import Testing
 
 @testable import sluice
@@ -98,5 +100,94 @@ struct ConfigurationTests {
         let configuration = try Configuration.read(path)
         #expect(configuration.data != nil && configuration.volume?.count == 5 && configuration.listen != nil)
         #expect(try configuration.parsedPolicy(isFromFlag: false) != nil)
+        #expect(configuration.rpcbind == false && configuration.exports?.first?.clients.count == 2)
+    }
+}
+
+@Suite("Exports in the configuration")
+struct ExportConfigurationTests {
+    private func refusal(_ yaml: String) -> String? {
+        do throws(Refusal) {
+            _ = try Configuration(yaml: yaml, path: "file")
+            return nil
+        } catch {
+            return error.code == .configuration ? error.message : "another code: \(error)"
+        }
+    }
+
+    @Test("rules are read as written, with exports(5)'s defaults: rw, root squash, a privileged port")
+    func rules() throws {
+        let exports = try #require(
+            try Configuration(
+                yaml: """
+                    exports:
+                      - path: /projects/
+                        clients:
+                          - { network: 192.0.2.0/24, access: ro, squash: all, anonymousUID: 7, anonymousGID: 8, privilegedPort: false }
+                          - network: "*"
+                      - { path: "/", clients: [ { network: "fd00::/8" } ] }
+                    """, path: "file"
+            ).exports)
+        #expect(
+            exports == [
+                Export(
+                    path: try ExportPath("/projects"),
+                    clients: [
+                        Export.Client(
+                            network: try ClientNetwork("192.0.2.0/24"), access: .readOnly, squash: .all,
+                            anonymousUID: 7, anonymousGID: 8, needsPrivilegedPort: false),
+                        Export.Client(
+                            network: .everyone, access: .readWrite, squash: .root, anonymousUID: 65534,
+                            anonymousGID: 65534, needsPrivilegedPort: true),
+                    ]),
+                Export(path: try ExportPath("/"), clients: [Export.Client(network: try ClientNetwork("fd00::/8"))]),
+            ])
+        #expect(try Configuration(yaml: "data: /x", path: "file").exports == nil)
+        #expect(try Configuration(yaml: "exports: []", path: "file").exports == [])
+    }
+
+    @Test(
+        "a mistake is refused with its line and the path of its key",
+        arguments: [
+            ("exports:\n- path: /a\n  clients:\n  - {netwrk: '*'}", "file:4: exports[0].clients[0].netwrk is unknown"),
+            ("exports:\n- path: /a\n  client: []", "file:3: exports[0].client is unknown"),
+            ("exports:\n- path: /a", "exports[0] needs 'clients'"),
+            ("exports:\n- path: /a\n  clients: []", "exports[0].clients is empty"),
+            ("exports:\n- path: a\n  clients: [{network: '*'}]", "file:2: exports[0].path must begin with '/'"),
+            ("exports:\n- path: /a/../b\n  clients: [{network: '*'}]", "exports[0].path has '..' in it"),
+            (
+                "exports:\n- {path: /a, clients: [{network: '*'}]}\n- {path: /a/, clients: [{network: '*'}]}",
+                "exports[1] has the path /a, which"
+            ),
+            (
+                "exports:\n- path: /a\n  clients:\n  - {network: 192.0.2.1/24}",
+                "file:4: exports[0].clients[0].network has bits set"
+            ),
+            ("exports:\n- {path: /a, clients: [{network: 192.0.2.0/40}]}", "needs a prefix of 0 to 32"),
+            ("exports:\n- {path: /a, clients: [{network: '*', squash: some}]}", "must be one of none, root, all"),
+            ("exports:\n- {path: /a, clients: [{network: '*', access: w}]}", "must be one of rw, ro"),
+            ("exports:\n- {path: /a, clients: [{network: '*', anonymousUID: -2}]}", "must be a number from 0"),
+            ("exports:\n- {path: /a, clients: [{network: '*', privilegedPort: 1}]}", "must be true or false"),
+            ("exports: /a", "exports must be a list"), ("exports: [/a]", "exports[0] must be a mapping"),
+        ])
+    func mistakes(yaml: String, expected: String) {
+        let message = refusal(yaml)
+        #expect(message?.contains(expected) == true, "\(message ?? "accepted")")
+    }
+
+    @Test("a reload says what changed, and which other keys need a restart")
+    func changes() throws {
+        func exports(_ text: String) throws -> [Export] {
+            try Configuration(yaml: "exports: \(text)", path: "file").exports ?? []
+        }
+        let old = try exports("[{path: /a, clients: [{network: '*'}]}, {path: /b, clients: [{network: '*'}]}]")
+        let new = try exports(
+            "[{path: /b, clients: [{network: '*', access: ro}]}, {path: /c, clients: [{network: '*'}]}]")
+        typealias Reload = ExportReload<EmbeddedFileService>
+        #expect(Reload.changes(from: old, to: new) == ["changed /b", "added /c", "removed /a"])
+        #expect(Reload.changes(from: old, to: old) == [])
+        let before = try Configuration(yaml: "data: /a\nrpcbind: true", path: "file")
+        let after = try Configuration(yaml: "data: /b\nlisten: 127.0.0.1:1\nrpcbind: true\nexports: []", path: "file")
+        #expect(before.keys(changedIn: after) == ["data", "listen"])
     }
 }

@@ -8,7 +8,7 @@ import Testing
 
 @testable import WriteBack
 
-@Suite("Write-back", .timeLimit(.minutes(2)))
+@Suite("Write-back", .timeLimit(.minutes(10)))
 struct WriteBackTests {
     let sink = MemorySink()
     let clock = TestClock()

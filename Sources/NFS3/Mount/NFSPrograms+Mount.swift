@@ -1,7 +1,10 @@
-// MOUNT version 3 (RFC 1813 §5): gives out the first handle. It keeps no list of who mounted what: the
-// RFC's list is a hint that goes wrong with each client that crashes, and nothing depends on it.
+// MOUNT version 3 (RFC 1813 §5): gives out the first handle of an export.
 //
-// There is one export, "/". Any directory below it can be mounted too, if the caller may look up its path.
+// Any directory at or below an export's can be mounted. Its path is looked up with the gateway's own rights, as other
+// servers do: the credential of MNT is that of whoever ran mount, often squashed or AUTH_NONE, not of those who will
+// use it, and each of their calls is checked by itself. Symbolic links in the path are not followed.
+//
+// A path that no export covers, or whose export is not for the caller, is MNT3ERR_ACCES, whether it exists or not.
 
 internal import FileService
 internal import Model
@@ -9,9 +12,6 @@ internal import ONCRPC
 internal import XDR
 
 extension NFSPrograms {
-    /// RFC 1813 §5.1.4: MNTPATHLEN.
-    private static var maxPathBytes: Int { 1024 }
-
     func handle(_ procedure: MountProcedure, _ call: RPCCall) async -> RPCOutcome {
         counters.count(procedure)
         return switch procedure {
@@ -19,7 +19,7 @@ extension NFSPrograms {
         case .mnt: await mnt(call)
         case .dump: .success(dump())
         case .umnt: umnt(call)
-        case .umntall: .success(.empty)
+        case .umntall: umntall(call)
         case .export: .success(export())
         }
     }
@@ -27,15 +27,15 @@ extension NFSPrograms {
     /// MNT (§5.2.1): the handle of a directory, and the flavors of authentication that are accepted.
     private func mnt(_ call: RPCCall) async -> RPCOutcome {
         guard let path = path(in: call) else { return .garbageArguments }
-        let context = context(of: call)
         var encoder = XDREncoder()
         do throws(MountStatus) {
-            let directory = try await directory(at: path, context)
+            let handle = try await mount(path, call)
             encoder.uint32(MountStatus.ok.rawValue)
-            encoder.opaque(context.handles.handle(of: directory).bytes)
+            encoder.opaque(handle.bytes)
             let flavors = [AuthenticationFlavor.system, .none]
             encoder.uint32(UInt32(flavors.count))
             for flavor in flavors { encoder.uint32(flavor.rawValue) }
+            mounts.add(MountList.Entry(host: call.clientHost, directory: path))
         } catch {
             counters.count(error)
             encoder.uint32(error.rawValue)
@@ -43,47 +43,74 @@ extension NFSPrograms {
         return .success(RPCReplyBody(encoder.finish()))
     }
 
-    /// The directory that a path of components between slashes leads to from the root.
-    private func directory(
-        at path: [UInt8], _ context: CallContext<Service>
-    ) async throws(MountStatus) -> FileReference {
-        do throws(FileError) {
-            var entry = try await context.service.root()
-            for component in path.split(separator: UInt8(ascii: "/")) {
-                let name: FileName
-                do throws(FileName.Refusal) {
-                    name = try FileName(Array(component))
-                } catch {
-                    throw error == .tooLong ? FileError.nameTooLong : .notFound
-                }
-                entry = try await context.service.lookUp(name, in: entry.file, as: context.caller)
+    private func mount(_ path: [UInt8], _ call: RPCCall) async throws(MountStatus) -> FileHandle {
+        // A path with names that can't be is looked up as far as they allow, after the export has admitted the caller.
+        var names: [FileName] = []
+        var refusal: FileError?
+        for component in path.split(separator: UInt8(ascii: "/")) {
+            do throws(FileName.Refusal) {
+                let name = try FileName(Array(component))
+                if name.isDot { continue }
+                // It could lead out of an export that the path before it seemed to be in.
+                if name.isDotDot { throw .forbiddenByte }
+                names.append(name)
+            } catch {
+                refusal = error == .tooLong ? .nameTooLong : .notFound
+                break
             }
-            guard entry.attributes.type == .directory else { throw FileError.notDirectory }
-            return entry.file
+        }
+        guard let (export, version) = exports.export(covering: names[...]),
+            exports.client(for: call, in: export) != nil
+        else { throw .accessDenied }
+        if let refusal { throw MountStatus(refusal) }
+        do throws(FileError) {
+            let root = try await directory(at: export.path.names)
+            exports.setRoot(of: export.path, to: root.id, version: version)
+            let file = try await directory(at: names.dropFirst(export.path.names.count), below: root)
+            return codec.handle(of: file, exportRoot: root.id)
         } catch {
             throw MountStatus(error)
         }
     }
 
-    /// DUMP (§5.2.2): an empty list of mounts, since none is kept.
+    /// DUMP (§5.2.2): who has mounted what, as far as is known.
     private func dump() -> RPCReplyBody {
-        var encoder = XDREncoder(capacity: 4)
+        var encoder = XDREncoder()
+        for mount in mounts.all {
+            encoder.bool(true)
+            encoder.opaque(Array(mount.host.utf8))
+            encoder.opaque(mount.directory)
+        }
         encoder.bool(false)
         return RPCReplyBody(encoder.finish())
     }
 
-    /// UMNT (§5.2.3): there is nothing to forget.
+    /// UMNT (§5.2.3).
     private func umnt(_ call: RPCCall) -> RPCOutcome {
-        path(in: call) == nil ? .garbageArguments : .success(.empty)
+        guard let path = path(in: call) else { return .garbageArguments }
+        mounts.remove(MountList.Entry(host: call.clientHost, directory: path))
+        return .success(.empty)
     }
 
-    /// EXPORT (§5.2.5): "/", for everyone.
+    /// UMNTALL (§5.2.4): of the caller's host.
+    private func umntall(_ call: RPCCall) -> RPCOutcome {
+        mounts.removeAll(of: call.clientHost)
+        return .success(.empty)
+    }
+
+    /// EXPORT (§5.2.5): the exports, each with the networks that it is for; without any when it is for everyone.
     private func export() -> RPCReplyBody {
-        var encoder = XDREncoder(capacity: 24)
-        encoder.bool(true)
-        encoder.opaque([UInt8(ascii: "/")])
-        // No groups: not restricted to any.
-        encoder.bool(false)
+        var encoder = XDREncoder()
+        for export in exports.exports {
+            encoder.bool(true)
+            encoder.opaque(export.path.bytes)
+            let networks = export.clients.map(\.network)
+            for network in networks.contains(.everyone) ? [] : networks {
+                encoder.bool(true)
+                encoder.opaque(Array(network.description.utf8))
+            }
+            encoder.bool(false)
+        }
         encoder.bool(false)
         return RPCReplyBody(encoder.finish())
     }
@@ -92,7 +119,7 @@ extension NFSPrograms {
     private func path(in call: RPCCall) -> [UInt8]? {
         do throws(XDRError) {
             return try call.decodeArguments { (decoder) throws(XDRError) in
-                try decoder.opaque(maxCount: Self.maxPathBytes)
+                try decoder.opaque(maxCount: ExportPath.maxBytes)
             }
         } catch {
             counters.countGarbageArguments()

@@ -24,7 +24,7 @@ struct ACCESS: Procedure {
         }
         return context.reply {
             $0.postOpAttributes(attributes)
-            $0.xdr.uint32(granted.intersection(rights).rawValue)
+            $0.xdr.uint32(granted.intersection(rights).intersection(context.grantableRights).rawValue)
         }
     }
 }

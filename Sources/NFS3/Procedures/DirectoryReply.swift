@@ -22,7 +22,7 @@ enum DirectoryReply {
     /// An entry with a name of 1 … 4 bytes: value follows (4), fileid (8), name (4 + 4), cookie (8).
     static let minEntryBytes = 28
 
-    /// What READDIRPLUS adds to an entry: post_op_attr (88) and post_op_fh3 (8 + 36).
+    /// What READDIRPLUS adds to an entry: post_op_attr (88) and post_op_fh3 (8 + 44).
     static let attributesAndHandleBytes = 88 + 8 + FileHandleCodec.handleBytes
 
     static func check(verifier: UInt64) throws(NFSStatus) {
@@ -36,8 +36,9 @@ enum DirectoryReply {
     ///   - maxNameBytes: The most bytes of entries without their attributes and handles.
     ///   - withAttributes: READDIRPLUS.
     static func encode(
-        _ listing: DirectoryListing, maxBytes: Int, maxNameBytes: Int, withAttributes: Bool,
-        handles: FileHandleCodec
+        _ listing: DirectoryListing, of directory: FileReference, maxBytes: Int, maxNameBytes: Int,
+        withAttributes: Bool,
+        handles: ExportHandles
     ) throws(NFSStatus) -> RPCReplyBody {
         var encoder = ReplyEncoder(.ok, handles: handles, capacity: min(maxBytes, 8 << 10))
         let statusBytes = encoder.xdr.count
@@ -48,14 +49,16 @@ enum DirectoryReply {
         var encoded = 0
         for entry in listing.entries {
             let start = encoder.xdr.count
+            // Above the root of an export is the root itself: no one leaves the export by "..".
+            let isAboveRoot = entry.name.isDotDot && handles.hidesParent(of: directory)
             encoder.xdr.bool(true)
-            encoder.xdr.uint64(entry.fileID.rawValue)
+            encoder.xdr.uint64(isAboveRoot ? directory.id.rawValue : entry.fileID.rawValue)
             encoder.xdr.opaque(entry.name.bytes)
             encoder.xdr.uint64(entry.cookie)
             nameBytes += encoder.xdr.count - start
             if withAttributes {
-                encoder.postOpAttributes(entry.entry?.attributes)
-                encoder.postOpFileHandle(entry.entry?.file)
+                encoder.postOpAttributes(isAboveRoot ? listing.attributes : entry.entry?.attributes)
+                encoder.postOpFileHandle(isAboveRoot ? directory : entry.entry?.file)
             }
             guard encoder.xdr.count <= lastStart, nameBytes <= maxNameBytes else {
                 encoder.xdr.truncate(to: start)

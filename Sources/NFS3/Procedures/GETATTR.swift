@@ -8,6 +8,7 @@ struct GETATTR: Procedure {
     static let failureBody: [FailurePart] = []
     let object: FileHandle
     var subjects: [FileHandle] { [] }
+    var handles: [FileHandle] { [object] }
 
     init(from decoder: inout XDRDecoder) throws(XDRError) {
         object = try decoder.fileHandle()

@@ -15,7 +15,7 @@ struct LOOKUP: Procedure {
 
     func run(_ context: CallContext<some FileService>) async throws(NFSStatus) -> RPCReplyBody {
         let directory = try context.reference(what.directory)
-        let name = try what.fileName()
+        let name = try context.nameInside(try what.fileName(), of: directory)
         let entry = try await context.asking { service throws(FileError) in
             try await service.lookUp(name, in: directory, as: context.caller)
         }

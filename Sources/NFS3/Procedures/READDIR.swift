@@ -32,6 +32,7 @@ struct READDIR: Procedure {
                 withAttributes: false, as: context.caller)
         }
         return try DirectoryReply.encode(
-            listing, maxBytes: maxBytes, maxNameBytes: maxNameBytes, withAttributes: false, handles: context.handles)
+            listing, of: directory, maxBytes: maxBytes, maxNameBytes: maxNameBytes, withAttributes: false,
+            handles: context.handles)
     }
 }

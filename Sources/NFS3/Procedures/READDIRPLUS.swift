@@ -39,6 +39,7 @@ struct READDIRPLUS: Procedure {
                 directory, after: cookie, maxEntries: max(1, maxEntries), withAttributes: true, as: context.caller)
         }
         return try DirectoryReply.encode(
-            listing, maxBytes: maxBytes, maxNameBytes: maxNameBytes, withAttributes: true, handles: context.handles)
+            listing, of: directory, maxBytes: maxBytes, maxNameBytes: maxNameBytes, withAttributes: true,
+            handles: context.handles)
     }
 }

@@ -9,12 +9,12 @@ internal import XDR
 /// Writes a reply, status first.
 struct ReplyEncoder: ~Copyable {
     var xdr: XDREncoder
-    let handles: FileHandleCodec
+    let handles: ExportHandles
 
-    /// Most replies: a status, a handle of 40 bytes, attributes of 88 and wcc_data of 116.
+    /// Most replies: a status, a handle of 48 bytes, attributes of 88 and wcc_data of 116.
     static let usualCapacity = 256
 
-    init(_ status: NFSStatus, handles: FileHandleCodec, capacity: Int = usualCapacity) {
+    init(_ status: NFSStatus, handles: ExportHandles, capacity: Int = usualCapacity) {
         xdr = XDREncoder(capacity: capacity)
         self.handles = handles
         xdr.uint32(status.rawValue)
