@@ -30,6 +30,13 @@ struct ConnectionLoad {
         bytes += recordBytes
     }
 
+    /// Calls that get no reply here.
+    mutating func drop(calls: Int, recordBytes: Int) {
+        self.calls -= calls
+        bytes -= recordBytes
+        precondition(self.calls >= 0 && bytes >= 0)
+    }
+
     mutating func reply(recordBytes: Int, replyBytes: Int) {
         bytes += replyBytes - recordBytes
         unflushed.calls += 1

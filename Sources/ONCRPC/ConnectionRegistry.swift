@@ -5,36 +5,49 @@
 
 internal import Synchronization
 
-/// What the registry knows of a connection; may be called from any thread.
+/// What others may ask of a connection, from any thread.
 protocol RegisteredConnection: AnyObject, Sendable {
     /// Start no more calls; close when those in flight have ended and their replies are sent.
     func drain()
     /// Close now; calls in flight end without a reply.
     func abort()
+    /// The client uses a younger connection instead. From the return on no call is started; what was received
+    /// is forgotten, and the connection closes when the calls in flight have ended.
+    func giveUp()
+    /// Sends the answer to a call that another connection carried out, and of which a copy came by this one.
+    func deliver(_ message: ReplyMessage, xid: UInt32)
 }
 
 /// The open connections. May be used from any thread.
 final class ConnectionRegistry: Sendable {
     private struct State {
-        var connections: [ObjectIdentifier: any RegisteredConnection] = [:]
+        var connections: [ConnectionNumber: any RegisteredConnection] = [:]
+        var lastNumber: UInt64 = 0
         var isDraining = false
         var waiter: CheckedContinuation<Void, Never>?
     }
 
     private let state = Mutex(State())
 
-    /// false when the server is shutting down: the connection must be closed.
-    func add(_ connection: any RegisteredConnection) -> Bool {
+    /// The number of the connection; nil when the server is shutting down: the connection must be closed.
+    func add(_ connection: any RegisteredConnection) -> ConnectionNumber? {
         state.withLock { state in
-            if state.isDraining { return false }
-            state.connections[ObjectIdentifier(connection)] = connection
-            return true
+            if state.isDraining { return nil }
+            state.lastNumber += 1
+            let number = ConnectionNumber(rawValue: state.lastNumber)
+            state.connections[number] = connection
+            return number
         }
     }
 
-    func remove(_ connection: any RegisteredConnection) {
+    /// nil when it is gone.
+    func connection(_ number: ConnectionNumber) -> (any RegisteredConnection)? {
+        state.withLock { $0.connections[number] }
+    }
+
+    func remove(_ number: ConnectionNumber) {
         let waiter = state.withLock { state in
-            state.connections[ObjectIdentifier(connection)] = nil
+            state.connections[number] = nil
             return state.connections.isEmpty ? state.waiter.take() : nil
         }
         waiter?.resume()

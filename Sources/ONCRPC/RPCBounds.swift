@@ -17,6 +17,8 @@ public struct RPCBounds: Hashable, Sendable {
     /// Bytes of replies that wait for the client to take them; above, no call is started and nothing read until
     /// half of them are gone. Calls in flight add theirs.
     public var maxUnsentReplyBytes = 4 << 20
+    /// What the duplicate request cache holds.
+    public var duplicateRequests = DuplicateRequestBounds()
     /// How long a closing connection, whose last reply is in the kernel, waits for the client to close too. It
     /// still reads, and throws away: closing with unread bytes would reset the connection and could take
     /// replies with it that are on their way.

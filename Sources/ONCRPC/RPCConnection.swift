@@ -1,12 +1,17 @@
 // One connection: bytes in, calls started, replies out.
 //
-// Everything here runs on the connection's event loop, except `drain` and `abort`, which hop to it; that is
-// why the class may call itself Sendable. There are no locks.
+// Everything here runs on the connection's event loop, except what RegisteredConnection has, which hops to it; that
+// is why the class may call itself Sendable. There are no locks.
 //
 // A call is started as soon as its record is complete and there is room for it, in order of arrival, and runs
 // at once up to its first suspension. Replies are collected and flushed together: at the end of a read, or in
 // the next turn of the event loop. When there is no room, records stay unparsed in the reader and nothing
 // more is asked of the socket; each batch of replies that has reached the kernel starts it again.
+//
+// Bytes that were not asked for come when the client has sent its last byte or reset the connection: NIO then reads
+// to the end. They waited in the socket, and their client may have sent them again elsewhere since: they are thrown
+// away. What came before that is started while there is room, also when a FIN follows at once, since a client may
+// close its half of the connection and wait for the replies.
 //
 // Life: serving → draining (the client has sent its last byte, or the server shuts down: calls in flight end and
 // are answered, no call is started) → lingering (the last reply is in the kernel, our side is closed) →
@@ -15,6 +20,7 @@
 internal import Logging
 internal import NIOCore
 internal import Platform
+internal import Synchronization
 
 /// The handler at the end of a connection's pipeline.
 final class RPCConnection<Dispatcher: RPCDispatcher>: ChannelDuplexHandler, @unchecked Sendable {
@@ -22,23 +28,30 @@ final class RPCConnection<Dispatcher: RPCDispatcher>: ChannelDuplexHandler, @unc
     typealias OutboundIn = Never
     typealias OutboundOut = ByteBuffer
 
-    private enum Phase { case serving, draining, lingering, closed }
+    enum Phase { case serving, draining, lingering, closed }
 
-    private let dispatcher: Dispatcher
+    let dispatcher: Dispatcher
     private let bounds: RPCBounds
-    private let counters: RPCCounterCells
-    private let registry: ConnectionRegistry
+    let counters: RPCCounterCells
+    let registry: ConnectionRegistry
+    let duplicateRequests: DuplicateRequests
     private let logger: Logger
-    private let eventLoop: any EventLoop
+    let eventLoop: any EventLoop
     private let executor: EventLoopTaskExecutor
     private var context: ChannelHandlerContext?
-    private var clientAddress: SocketAddress?
+    private var peer: SocketAddress?
+    private(set) var client: ClientAddress?
+    private(set) var number = ConnectionNumber(rawValue: 0)
 
-    private var phase = Phase.serving
+    private(set) var phase = Phase.serving
     private var reader: RecordReader
-    private var load: ConnectionLoad
+    var load: ConnectionLoad
     /// Calls whose handler hasn't returned.
     private var runningCalls = 0
+    /// Copies of calls that run on other connections, whose answers come here.
+    var awaitedAnswers = 0
+    /// The client uses a younger connection. Set from any thread; the rest of giving up follows on the event loop.
+    let isGivenUp = Atomic<Bool>(false)
     /// The client has sent its last byte.
     private var inputIsClosed = false
     /// The channel asked for a read while there was no room.
@@ -51,12 +64,13 @@ final class RPCConnection<Dispatcher: RPCDispatcher>: ChannelDuplexHandler, @unc
 
     init(
         dispatcher: Dispatcher, bounds: RPCBounds, counters: RPCCounterCells, registry: ConnectionRegistry,
-        logger: Logger, eventLoop: any EventLoop
+        duplicateRequests: DuplicateRequests, logger: Logger, eventLoop: any EventLoop
     ) {
         self.dispatcher = dispatcher
         self.bounds = bounds
         self.counters = counters
         self.registry = registry
+        self.duplicateRequests = duplicateRequests
         self.logger = logger
         self.eventLoop = eventLoop
         executor = EventLoopTaskExecutor(eventLoop)
@@ -69,14 +83,18 @@ final class RPCConnection<Dispatcher: RPCDispatcher>: ChannelDuplexHandler, @unc
     func handlerAdded(context: ChannelHandlerContext) { self.context = context }
 
     func channelActive(context: ChannelHandlerContext) {
-        clientAddress = context.remoteAddress
         RPCCounterCells.increment(counters.connectionsAccepted)
         RPCCounterCells.increment(counters.connectionsOpen)
-        if !registry.add(self) { close() }
+        peer = context.remoteAddress
+        client = peer.flatMap(ClientAddress.init)
+        // Without an address the client is gone already.
+        guard client != nil, let number = registry.add(self) else { return close() }
+        self.number = number
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         guard phase == .serving else { return }
+        if readIsHeld { return startDraining() }
         isReading = true
         reader.receive(unwrapInboundIn(data))
         startCalls()
@@ -126,7 +144,10 @@ final class RPCConnection<Dispatcher: RPCDispatcher>: ChannelDuplexHandler, @unc
     // MARK: Calls
 
     /// Whether another call may be started.
-    private var hasRoom: Bool { phase == .serving && load.hasRoom && context?.channel.isWritable == true }
+    private var hasRoom: Bool {
+        phase == .serving && load.hasRoom && context?.channel.isWritable == true
+            && !isGivenUp.load(ordering: .acquiring)
+    }
 
     /// While lingering, bytes are read to be thrown away.
     private var wantsBytes: Bool { hasRoom || phase == .lingering }
@@ -179,40 +200,44 @@ final class RPCConnection<Dispatcher: RPCDispatcher>: ChannelDuplexHandler, @unc
     private func start(_ header: CallMessage.Header, _ record: Payload) {
         let call = RPCCall(
             xid: header.xid, program: header.program, version: header.version, procedure: header.procedure,
-            credential: header.credential, clientAddress: clientAddress, record: record,
-            argumentsStart: header.length)
+            credential: header.credential, clientAddress: peer, record: record, argumentsStart: header.length)
+        let recordBytes = record.count
+        guard let client, dispatcher.mustNotRepeat(call) else {
+            return run(call, recordBytes: recordBytes, as: nil)
+        }
+        let key = DuplicateRequestCache.Key(call, from: client)
+        if isFirst(call, key, recordBytes: recordBytes) { run(call, recordBytes: recordBytes, as: key) }
+    }
+
+    private func run(_ call: RPCCall, recordBytes: Int, as key: DuplicateRequestCache.Key?) {
         RPCCounterCells.increment(counters.calls)
         RPCCounterCells.increment(counters.callsInFlight)
         runningCalls += 1
-        let recordBytes = record.count
         Task.immediate(executorPreference: executor) {
             let outcome = await dispatcher.handle(call)
-            end(xid: call.xid, recordBytes: recordBytes, outcome)
+            end(xid: call.xid, recordBytes: recordBytes, key, outcome)
         }
     }
 
-    private func end(xid: UInt32, recordBytes: Int, _ outcome: RPCOutcome) {
+    private func end(xid: UInt32, recordBytes: Int, _ key: DuplicateRequestCache.Key?, _ outcome: RPCOutcome) {
         eventLoop.preconditionInEventLoop()
         RPCCounterCells.decrement(counters.callsInFlight)
         runningCalls -= 1
-        let message: ReplyMessage =
-            switch outcome {
-            case .success(let body): .success(body)
-            case .procedureUnavailable: .procedureUnavailable
-            case .garbageArguments: .garbageArguments
-            case .systemError: .systemError
-            case .authenticationError(let status): .authenticationError(status)
-            }
+        let message = ReplyMessage(outcome)
+        let isAnsweredHere = key.map { answersHere($0, message, xid: xid) } ?? true
         if phase == .closed {
             leaveRegistryIfDone()
-        } else {
+        } else if isAnsweredHere {
             reply(message, xid: xid, recordBytes: recordBytes)
+        } else {
+            load.drop(calls: 1, recordBytes: recordBytes)
+            proceed()
         }
     }
 
     // MARK: Replies
 
-    private func reply(_ message: ReplyMessage, xid: UInt32, recordBytes: Int) {
+    func reply(_ message: ReplyMessage, xid: UInt32, recordBytes: Int) {
         counters.count(message)
         let replyBytes = message.encode(xid: xid, into: &outgoing)
         load.reply(recordBytes: recordBytes, replyBytes: replyBytes)
@@ -239,7 +264,7 @@ final class RPCConnection<Dispatcher: RPCDispatcher>: ChannelDuplexHandler, @unc
     }
 
     /// Something was sent: there may be room again, or nothing left to do.
-    private func proceed() {
+    func proceed() {
         startCalls()
         lingerIfDrained()
         if readIsHeld, wantsBytes {
@@ -250,7 +275,7 @@ final class RPCConnection<Dispatcher: RPCDispatcher>: ChannelDuplexHandler, @unc
 
     // MARK: The end
 
-    private func startDraining() {
+    func startDraining() {
         guard phase == .serving else { return }
         phase = .draining
         reader.discard()
@@ -269,7 +294,7 @@ final class RPCConnection<Dispatcher: RPCDispatcher>: ChannelDuplexHandler, @unc
         proceed()
     }
 
-    private func close() {
+    func close() {
         guard phase != .closed else { return }
         phase = .closed
         reader.discard()
@@ -278,15 +303,10 @@ final class RPCConnection<Dispatcher: RPCDispatcher>: ChannelDuplexHandler, @unc
 
     /// Calls of a closed connection still use what is above; only then is it gone.
     private func leaveRegistryIfDone() {
-        if context?.channel.isActive != true, runningCalls == 0 { registry.remove(self) }
+        if context?.channel.isActive != true, runningCalls == 0 { registry.remove(number) }
     }
 
     private func metadata(_ more: Logger.Metadata) -> Logger.Metadata {
-        more.merging(["client": "\(clientAddress.map(String.init(describing:)) ?? "unknown")"]) { value, _ in value }
+        more.merging(["client": "\(peer.map(String.init(describing:)) ?? "unknown")"]) { value, _ in value }
     }
-}
-
-extension RPCConnection: RegisteredConnection {
-    func drain() { eventLoop.execute { self.startDraining() } }
-    func abort() { eventLoop.execute { self.close() } }
 }

@@ -19,6 +19,10 @@ final class RPCCounterCells: Sendable {
     let garbageArguments = Atomic<Int>(0)
     let systemErrors = Atomic<Int>(0)
     let readingPauses = Atomic<Int>(0)
+    let duplicatesInProgress = Atomic<Int>(0)
+    let replays = Atomic<Int>(0)
+    let leftOverCalls = Atomic<Int>(0)
+    let connectionsGivenUp = Atomic<Int>(0)
 
     func count(_ reply: ReplyMessage) {
         switch reply {
@@ -53,6 +57,10 @@ final class RPCCounterCells: Sendable {
         counters.garbageArguments = garbageArguments.load(ordering: .relaxed)
         counters.systemErrors = systemErrors.load(ordering: .relaxed)
         counters.readingPauses = readingPauses.load(ordering: .relaxed)
+        counters.duplicatesInProgress = duplicatesInProgress.load(ordering: .relaxed)
+        counters.replays = replays.load(ordering: .relaxed)
+        counters.leftOverCalls = leftOverCalls.load(ordering: .relaxed)
+        counters.connectionsGivenUp = connectionsGivenUp.load(ordering: .relaxed)
         return counters
     }
 }

@@ -30,6 +30,18 @@ public struct RPCCounters: Hashable, Sendable {
     public var systemErrors = 0
     /// Times that reading from a connection stopped because of `RPCBounds` or a slow reader.
     public var readingPauses = 0
+    /// Copies of calls in progress, for which the answer was on its way already.
+    public var duplicatesInProgress = 0
+    /// Copies of finished calls, answered with the stored reply.
+    public var replays = 0
+    /// Copies that came by a connection which its client had given up, and were not carried out.
+    public var leftOverCalls = 0
+    /// Connections whose client sent a call again by another one.
+    public var connectionsGivenUp = 0
+    /// Calls that the duplicate request cache knows now.
+    public var duplicateRequestEntries = 0
+    /// Finished calls that it has forgotten to keep its bounds.
+    public var duplicateRequestEvictions = 0
 
     public init() {}
 }

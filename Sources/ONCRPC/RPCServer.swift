@@ -11,17 +11,19 @@ public final class RPCServer<Dispatcher: RPCDispatcher>: Sendable {
     private let channel: any Channel
     private let registry: ConnectionRegistry
     private let cells: RPCCounterCells
+    private let duplicateRequests: DuplicateRequests
     private let bounds: RPCBounds
     private let logger: Logger
 
     private init(
         localAddress: SocketAddress, channel: any Channel, registry: ConnectionRegistry, cells: RPCCounterCells,
-        bounds: RPCBounds, logger: Logger
+        duplicateRequests: DuplicateRequests, bounds: RPCBounds, logger: Logger
     ) {
         self.localAddress = localAddress
         self.channel = channel
         self.registry = registry
         self.cells = cells
+        self.duplicateRequests = duplicateRequests
         self.bounds = bounds
         self.logger = logger
     }
@@ -38,6 +40,7 @@ public final class RPCServer<Dispatcher: RPCDispatcher>: Sendable {
     ) async throws -> RPCServer {
         let registry = ConnectionRegistry()
         let cells = RPCCounterCells()
+        let duplicateRequests = DuplicateRequests(bounds.duplicateRequests)
         let channel = try await ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: 256)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
@@ -58,7 +61,7 @@ public final class RPCServer<Dispatcher: RPCDispatcher>: Sendable {
                     try channel.pipeline.syncOperations.addHandler(
                         RPCConnection(
                             dispatcher: dispatcher, bounds: bounds, counters: cells, registry: registry,
-                            logger: logger, eventLoop: channel.eventLoop))
+                            duplicateRequests: duplicateRequests, logger: logger, eventLoop: channel.eventLoop))
                 }
             }
             .bind(host: host, port: port).get()
@@ -66,12 +69,16 @@ public final class RPCServer<Dispatcher: RPCDispatcher>: Sendable {
             preconditionFailure("a listening socket without an address")
         }
         return RPCServer(
-            localAddress: localAddress, channel: channel, registry: registry, cells: cells, bounds: bounds,
-            logger: logger)
+            localAddress: localAddress, channel: channel, registry: registry, cells: cells,
+            duplicateRequests: duplicateRequests, bounds: bounds, logger: logger)
     }
 
     /// What was counted since the start.
-    public var counters: RPCCounters { cells.snapshot }
+    public var counters: RPCCounters {
+        var counters = cells.snapshot
+        duplicateRequests.addCounters(to: &counters)
+        return counters
+    }
 
     /// Stops accepting and reading, lets calls in flight end and their replies be written within
     /// `RPCBounds.shutdownGrace`, and closes. Calls that were received but not started are dropped. After the
