@@ -6,26 +6,26 @@ internal import Synchronization
 
 extension RPCConnection {
     /// Whether to carry a call out. A copy of an earlier one is dealt with here. The call is in `load` already.
-    func isFirst(_ call: RPCCall, _ key: DuplicateRequestCache.Key, recordBytes: Int) -> Bool {
-        switch duplicateRequests.begin(key, on: number) {
+    func isFirst(_ call: RPCCall, _ key: DuplicateRequestCache.Key, charge: Int) -> Bool {
+        switch parts.duplicateRequests.begin(key, on: number) {
         case .start:
             return true
         case .drop:
             RPCCounterCells.increment(counters.duplicatesInProgress)
-            load.drop(calls: 1, recordBytes: recordBytes)
+            load.drop(calls: 1, charge: charge)
         case .await(let gaveUp):
             RPCCounterCells.increment(counters.duplicatesInProgress)
             // The call's arguments are held by the first copy.
-            load.drop(calls: 0, recordBytes: recordBytes)
+            load.drop(calls: 0, charge: charge)
             awaitedAnswers += 1
-            registry.connection(gaveUp)?.giveUp()
+            parts.registry.connection(gaveUp)?.giveUp()
         case .replay(let body, let gaveUp):
             RPCCounterCells.increment(counters.replays)
-            if let gaveUp { registry.connection(gaveUp)?.giveUp() }
-            reply(.success(body), xid: call.xid, recordBytes: recordBytes)
+            if let gaveUp { parts.registry.connection(gaveUp)?.giveUp() }
+            reply(.success(body), xid: call.xid, charge: charge)
         case .leftOver:
             RPCCounterCells.increment(counters.leftOverCalls)
-            load.drop(calls: 1, recordBytes: recordBytes)
+            load.drop(calls: 1, charge: charge)
             isGivenUp.store(true, ordering: .releasing)
             giveWay()
         }
@@ -34,17 +34,17 @@ extension RPCConnection {
 
     /// The call has ended; whether this connection is the one to answer it. If not, the other one is told.
     func answersHere(_ key: DuplicateRequestCache.Key, _ message: ReplyMessage, xid: UInt32) -> Bool {
-        let answered = duplicateRequests.end(key, reply: message.bodyToRepeat)
+        let answered = parts.duplicateRequests.end(key, reply: message.bodyToRepeat)
         if answered == number { return true }
         // If that one is gone too, the client asks again.
-        registry.connection(answered)?.deliver(message, xid: xid)
+        parts.registry.connection(answered)?.deliver(message, xid: xid)
         return false
     }
 
     /// On the event loop: nothing more is started, and calls in flight end.
     private func giveWay() {
         // Their answers go to a younger connection, or to nobody if all are dropped by then.
-        load.drop(calls: awaitedAnswers, recordBytes: 0)
+        load.drop(calls: awaitedAnswers, charge: 0)
         awaitedAnswers = 0
         RPCCounterCells.increment(counters.connectionsGivenUp)
         startDraining()
@@ -67,7 +67,7 @@ extension RPCConnection: RegisteredConnection {
         eventLoop.execute {
             guard self.phase != .closed, self.awaitedAnswers > 0 else { return }
             self.awaitedAnswers -= 1
-            self.reply(message, xid: xid, recordBytes: 0)
+            self.reply(message, xid: xid, charge: 0)
         }
     }
 }

@@ -8,6 +8,9 @@ public protocol RPCDispatcher: Sendable {
     /// the first was, without `handle` being called. Called on an event loop.
     func mustNotRepeat(_ call: RPCCall) -> Bool
 
+    /// The most bytes that the reply to a call may have. Called on an event loop; the arguments may be garbage.
+    func maxReplyBytes(_ call: RPCCall) -> Int
+
     /// Carries a call out. Starts on the connection's event loop, in the order in which the calls arrived there,
     /// and runs there up to its first suspension before the next call starts; it must not block. Replies go
     /// out in the order in which calls end.
@@ -17,4 +20,7 @@ public protocol RPCDispatcher: Sendable {
 extension RPCDispatcher {
     /// A program that only answers questions.
     public func mustNotRepeat(_ call: RPCCall) -> Bool { false }
+
+    /// Most replies.
+    public func maxReplyBytes(_ call: RPCCall) -> Int { 1024 }
 }

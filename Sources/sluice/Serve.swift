@@ -43,7 +43,7 @@ struct Serve: AsyncParsableCommand {
         let policy = try configuration.parsedPolicy(isFromFlag: store.policy != nil)
 
         let log = Logger(label: "sluice") { StreamLogHandler.standardError(label: $0) }
-        let maxOpenFiles = OpenFileLimit.raise()
+        let descriptors = OpenFileLimit.raise()
         let fileSystem = FileSystem()
         let places = try StorePlaces(
             data: configuration.data, count: configuration.volumes, listed: configuration.volume,
@@ -57,7 +57,7 @@ struct Serve: AsyncParsableCommand {
         do throws(StoreRefusal) {
             files = try await EmbeddedFileService.open(
                 volumes: places.volumes, fileSystem: fileSystem, clock: SystemClock(), log: log,
-                maxOpenFiles: maxOpenFiles)
+                maxOpenFiles: descriptors.volumes)
         } catch {
             throw Refusal(error)
         }
@@ -69,7 +69,9 @@ struct Serve: AsyncParsableCommand {
         }
         try places.remember(fileSystem: fileSystem)
 
-        let gateway = Gateway(files: files, address: address, data: places.data, log: log)
+        let gateway = Gateway(
+            files: files, address: address, data: places.data, log: log,
+            maxConnections: descriptors.connections)
         let services = ServiceGroup(
             configuration: .init(
                 services: [.init(service: gateway, successTerminationBehavior: .gracefullyShutdownGroup)],
@@ -84,8 +86,11 @@ struct Gateway: Service {
     let address: ListenAddress
     let data: String
     let log: Logger
+    let maxConnections: Int
 
     func run() async throws {
+        var bounds = RPCBounds()
+        bounds.maxConnections = maxConnections
         let group = MultiThreadedEventLoopGroup.singleton
         let key = files.handleKey
         let programs = NFSPrograms(
@@ -94,7 +99,8 @@ struct Gateway: Service {
         let server: RPCServer<NFSPrograms<EmbeddedFileService>>
         do {
             server = try await RPCServer.start(
-                host: address.host, port: address.port, dispatcher: programs, group: group, logger: log)
+                host: address.host, port: address.port, dispatcher: programs, group: group, logger: log,
+                bounds: bounds)
         } catch {
             _ = await files.close()
             throw Refusal(.unavailable, "cannot listen on \(address.host):\(address.port): \(error)")
