@@ -28,7 +28,7 @@ final class DuplicateRequests: Sendable {
 }
 
 extension DuplicateRequestCache.Key {
-    /// Reads all arguments: 1 MiB took 35 µs in a release build (CRC32C by ISA-L, twice 1 MiB in the caches).
+    /// Reads all arguments: 1 MiB took 45 µs (CRC32C by ISA-L).
     init(_ call: RPCCall, from client: ClientAddress) {
         self.init(
             client: client, xid: call.xid, program: call.program, version: call.version, procedure: call.procedure,
