@@ -1,0 +1,47 @@
+// What is measured: each function makes what it needs, measures, and prints one line of JSON per interval.
+#pragma once
+#include "nfs3.h"
+#include <sys/types.h>
+
+struct options {
+    unsigned in_flight;
+    uint32_t block_bytes;    // of a WRITE or READ
+    uint64_t size;           // of the large file
+    uint64_t window;         // inside which a shuffled order is shuffled; 0: in order
+    unsigned count;          // of files or directory entries
+    double seconds;          // of GETATTR or LOOKUP
+    uint64_t seed;           // of the bytes and the order
+    pid_t server;            // whose CPU time is counted; 0: nobody's
+    struct connection *connection;
+    struct handle root;
+};
+
+struct interval {
+    double started, server_cpu, client_cpu;
+};
+
+struct interval interval_begin(const struct options *);
+void interval_end(const struct options *, struct interval, const char *name, uint64_t operations, uint64_t bytes);
+
+// WRITEs to a new file and a COMMIT; then READs in order, each byte compared.
+void measure_write(const struct options *);
+// READs of the file that measure_write left.
+void measure_read(const struct options *);
+// CREATE, WRITE of 4 KiB and COMMIT for each file, one after the other; so many files at once as calls in flight.
+void measure_small_files(const struct options *);
+void measure_getattr(const struct options *);
+void measure_lookup(const struct options *);
+// The entries that READDIRPLUS reads.
+void measure_fill(const struct options *);
+void measure_readdirplus(const struct options *);
+
+// Bytes that no other block of the run has: a block's start in random bytes depends on its number. `seed` makes them
+// differ between runs. No room and no time per block, so that both go to the server.
+struct pattern {
+    uint8_t *bytes;
+    uint32_t block_bytes;
+};
+
+struct pattern pattern_make(uint32_t block_bytes, uint64_t seed);
+const uint8_t *pattern_block(const struct pattern *, uint64_t number);
+uint64_t random_next(uint64_t *state);

@@ -1,0 +1,184 @@
+"""The servers that are measured: Sluice, and nfs-ganesha on a plain directory of the same disk."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+# Generous: a machine may be much slower than the one where this was written (0.3 s, 2 s).
+START_SECONDS = 120
+STOP_SECONDS = 300
+
+
+class Failed(Exception):
+    """A server or the load did not do what it must; the words are for the user."""
+
+
+def as_root():
+    """What stands before a command that needs root."""
+    if os.geteuid() == 0:
+        return []
+    if not shutil.which("sudo"):
+        raise Failed("nfs-ganesha needs root, and there is no sudo; --servers sluice measures Sluice alone")
+    return ["sudo"]
+
+
+def free_ports(count):
+    """So many ports of 127.0.0.1 that nobody has now. Somebody may take one until it is used: then a start fails."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def listens(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+class Server:
+    """A running server: `nfs_port`, `mount_port`, `export`, and `pid`, the one process whose CPU and memory count.
+
+    `files` is where it keeps what clients write.
+    """
+
+    # Of the bytes that the large file on it holds; None while there is none.
+    large_file_seed = None
+
+    def __init__(self, directory):
+        self.directory = os.path.join(directory, self.name)
+        self.log = os.path.join(self.directory, "log")
+        os.makedirs(self.directory)
+
+    def wait_until(self, is_ready):
+        end = time.monotonic() + START_SECONDS
+        while not is_ready():
+            if self.process.poll() is not None or time.monotonic() > end:
+                with open(self.log, errors="replace") as log:
+                    raise Failed(f"{self.name} does not start:\n{log.read()[-2000:]}")
+            time.sleep(0.05)
+
+    def memory_kib(self, field):
+        """VmHWM, the peak, or VmRSS, of /proc/PID/status (proc(5))."""
+        with open(f"/proc/{self.pid}/status") as status:
+            for line in status:
+                if line.startswith(field + ":"):
+                    return int(line.split()[1])
+        raise Failed(f"{self.name} is gone; its log is {self.log}")
+
+
+class Sluice(Server):
+    """`sluice serve` with five volumes and all else by default."""
+
+    name = "sluice"
+    export = "/"
+
+    def __init__(self, directory, binary):
+        super().__init__(directory)
+        self.files = os.path.join(self.directory, "store")
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen(
+                # It ends with the bench, however that ends.
+                ["setpriv", "--pdeathsig", "TERM", binary, "serve", "--data", self.files, "--volumes", "5",
+                 "--listen", "127.0.0.1:0"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self.pid = self.process.pid
+        self.nfs_port = None
+        self.wait_until(self._serves)
+        self.mount_port = self.nfs_port
+        self.describes = "Sluice, RS-3-2-1024k on five directories"
+
+    def _serves(self):
+        with open(self.log, errors="replace") as log:
+            for line in log:
+                if "serving nfs://" in line:
+                    address = line.split("serving nfs://", 1)[1].split("/", 1)[0]
+                    self.nfs_port = int(address.rsplit(":", 1)[1])
+        return self.nfs_port is not None
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+# ganesha exits unless it can register with an rpcbind: it gets one that only it can see, behind a private /run and in
+# a network namespace of its own. Both end when this script's standard input does, so also when the bench is killed.
+GANESHA = """
+exec 3<&0 </dev/null
+mount -t tmpfs run /run
+unshare --net rpcbind -f -w &
+rpcbind=$!
+for tick in $(seq 100); do [ -S /run/rpcbind.sock ] && break; sleep 0.05; done
+ganesha.nfsd -F -f "$1/ganesha.conf" -L "$1/log" -N NIV_WARN -p "$1/pid" &
+ganesha=$!
+{ read -r _ <&3; kill $ganesha; } &
+watch=$!
+wait $ganesha
+kill $watch $rpcbind
+"""
+
+GANESHA_CONFIGURATION = """
+NFS_CORE_PARAM {{
+    Bind_addr = 127.0.0.1;
+    NFS_Port = {nfs_port};
+    MNT_Port = {mount_port};
+    Protocols = 3;
+    Enable_NLM = false;
+    Enable_RQUOTA = false;
+}}
+EXPORT {{
+    Export_Id = 1;
+    Path = "{files}";
+    Pseudo = /bench;
+    Protocols = 3;
+    Transports = TCP;
+    Access_Type = RW;
+    Squash = No_Root_Squash;
+    SecType = sys;
+    FSAL {{ Name = VFS; }}
+}}
+"""
+
+
+class Ganesha(Server):
+    """nfs-ganesha with its VFS back end and all else by default, without what NFSv3 alone does not need."""
+
+    name = "ganesha"
+    packages = ["nfs-ganesha", "nfs-ganesha-vfs", "rpcbind"]
+
+    def __init__(self, directory):
+        super().__init__(directory)
+        self.files = os.path.join(self.directory, "files")
+        os.mkdir(self.files)
+        self.export = self.files
+        self.nfs_port, self.mount_port = free_ports(2)
+        with open(os.path.join(self.directory, "ganesha.conf"), "w") as file:
+            file.write(GANESHA_CONFIGURATION.format(
+                nfs_port=self.nfs_port, mount_port=self.mount_port, files=self.files))
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen(
+                [*as_root(), "unshare", "--mount", "bash", "-c", GANESHA, "ganesha", self.directory],
+                stdin=subprocess.PIPE, stdout=log, stderr=log)
+        self.wait_until(lambda: listens(self.nfs_port) and listens(self.mount_port))
+        with open(os.path.join(self.directory, "pid")) as file:
+            self.pid = int(file.read())
+        version = subprocess.run(["ganesha.nfsd", "-v"], capture_output=True, text=True).stdout
+        number = next((line.split()[-1] for line in version.splitlines() if "Release" in line), "of unknown version")
+        self.describes = f"nfs-ganesha {number} with VFS on one directory, no redundancy"
+
+    def stop(self):
+        self.process.stdin.close()
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise Failed(f"ganesha, pid {self.pid}, does not stop") from None
