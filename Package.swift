@@ -62,7 +62,7 @@ let package = Package(
         layer("Platform", ["CLinux", "Model", nioCore]),
         layer("XDR", ["CTirpc", nioCore]),
         layer("ErasureCoding", ["CISAL", "Model"]),
-        layer("ONCRPC", ["CTirpc", "XDR", "Model", "Platform", nioCore, nioPosix, logging]),
+        layer("ONCRPC", ["CTirpc", "XDR", "ErasureCoding", "Model", "Platform", nioCore, nioPosix, logging]),
         layer("BlockStore", ["Model", "Platform", "ErasureCoding", nioCore]),
         layer("Striping", ["Model", "Platform", "ErasureCoding", "BlockStore", nioCore]),
         layer("Namespace", ["CSQLite", "Model", "Platform", "ErasureCoding", logging]),

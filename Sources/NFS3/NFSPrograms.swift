@@ -98,7 +98,9 @@ public struct NFSPrograms<Service: FileService>: RPCDispatcher {
             return .success(try await procedure.run(context))
         } catch {
             counters.count(error)
-            return .success(await failure(of: procedure, error, context))
+            var body = await failure(of: procedure, error, context)
+            body.asksToTryAgain = error == .jukebox
+            return .success(body)
         }
     }
 

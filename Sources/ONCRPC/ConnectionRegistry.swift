@@ -1,40 +1,92 @@
-// The connections of a server, for its shutdown. A connection is in here from its acceptance until it is
-// closed and the last of its calls has ended: calls use what is torn down after the server.
+// The connections of a server: their numbers, their bound, and their end at its shutdown. A connection is in here from
+// its acceptance until it is closed and the last of its calls has ended: calls use what is torn down after the server.
+// Above the bound the one that has been idle longest is closed for the new one.
 //
 // Lock order: `state` is taken alone; connections and the waiter are called after it is released.
 
 internal import Synchronization
 
-/// What the registry knows of a connection; may be called from any thread.
+/// What others may ask of a connection, from any thread.
 protocol RegisteredConnection: AnyObject, Sendable {
+    var idleness: ConnectionIdleness { get }
     /// Start no more calls; close when those in flight have ended and their replies are sent.
     func drain()
     /// Close now; calls in flight end without a reply.
     func abort()
+    /// The client uses a younger connection instead. From the return on no call is started; what was received
+    /// is forgotten, and the connection closes when the calls in flight have ended.
+    func giveUp()
+    /// Sends the answer to a call that another connection carried out, and of which a copy came by this one.
+    func deliver(_ message: ReplyMessage, xid: UInt32)
 }
 
 /// The open connections. May be used from any thread.
 final class ConnectionRegistry: Sendable {
     private struct State {
-        var connections: [ObjectIdentifier: any RegisteredConnection] = [:]
+        var connections: [ConnectionNumber: any RegisteredConnection] = [:]
+        var lastNumber: UInt64 = 0
+        /// Connections that are being closed for others; still in `connections`.
+        var evicted: Set<ConnectionNumber> = []
         var isDraining = false
         var waiter: CheckedContinuation<Void, Never>?
     }
 
     private let state = Mutex(State())
+    private let maxConnections: Int
 
-    /// false when the server is shutting down: the connection must be closed.
-    func add(_ connection: any RegisteredConnection) -> Bool {
+    init(maxConnections: Int) { self.maxConnections = maxConnections }
+
+    enum Admission {
+        /// `evicting` has to be aborted, which is done without the lock.
+        case admitted(ConnectionNumber, evicting: (any RegisteredConnection)?)
+        /// There are too many connections, and all have calls in flight.
+        case refused
+        /// The server is shutting down.
+        case draining
+    }
+
+    func add(_ connection: any RegisteredConnection) -> Admission {
         state.withLock { state in
-            if state.isDraining { return false }
-            state.connections[ObjectIdentifier(connection)] = connection
-            return true
+            if state.isDraining { return .draining }
+            var victim: (number: ConnectionNumber, connection: any RegisteredConnection)?
+            if state.connections.count - state.evicted.count >= maxConnections {
+                victim = Self.claimIdle(&state)
+                guard let victim else { return .refused }
+                state.evicted.insert(victim.number)
+            }
+            state.lastNumber += 1
+            let number = ConnectionNumber(rawValue: state.lastNumber)
+            state.connections[number] = connection
+            return .admitted(number, evicting: victim?.connection)
         }
     }
 
-    func remove(_ connection: any RegisteredConnection) {
+    /// Claims the connection that has been idle longest; looks at all of them.
+    private static func claimIdle(
+        _ state: inout State
+    ) -> (number: ConnectionNumber, connection: any RegisteredConnection)? {
+        while true {
+            var oldest: (ticket: UInt64, number: ConnectionNumber, connection: any RegisteredConnection)?
+            for (number, connection) in state.connections {
+                if let ticket = connection.idleness.ticket, ticket < oldest?.ticket ?? .max {
+                    oldest = (ticket, number, connection)
+                }
+            }
+            guard let oldest else { return nil }
+            // It may have begun a call since.
+            if oldest.connection.idleness.claim(oldest.ticket) { return (oldest.number, oldest.connection) }
+        }
+    }
+
+    /// nil when it is gone.
+    func connection(_ number: ConnectionNumber) -> (any RegisteredConnection)? {
+        state.withLock { $0.connections[number] }
+    }
+
+    func remove(_ number: ConnectionNumber) {
         let waiter = state.withLock { state in
-            state.connections[ObjectIdentifier(connection)] = nil
+            state.connections[number] = nil
+            state.evicted.remove(number)
             return state.connections.isEmpty ? state.waiter.take() : nil
         }
         waiter?.resume()

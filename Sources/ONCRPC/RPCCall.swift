@@ -82,6 +82,17 @@ public struct RPCCall: Sendable {
         return record.slice(argumentsStart + positions.lowerBound..<argumentsStart + positions.upperBound)
     }
 
+    /// Runs `body` on the arguments, payload included, piece by piece. Copies nothing.
+    func forEachArgumentsPiece(_ body: (UnsafeRawBufferPointer) -> Void) {
+        var skipped = argumentsStart
+        for segment in record.segments {
+            segment.withUnsafeReadableBytes { bytes in
+                if skipped < bytes.count { body(UnsafeRawBufferPointer(rebasing: bytes[skipped...])) }
+            }
+            skipped = max(0, skipped - segment.readableBytes)
+        }
+    }
+
     /// As a Result, since the closures of buffers can't throw a typed error.
     private static func decode<Value>(
         _ bytes: UnsafeRawBufferPointer, _ body: (inout XDRDecoder) throws(XDRError) -> Value

@@ -1,12 +1,17 @@
 // One connection: bytes in, calls started, replies out.
 //
-// Everything here runs on the connection's event loop, except `drain` and `abort`, which hop to it; that is
-// why the class may call itself Sendable. There are no locks.
+// Everything here runs on the connection's event loop, except what RegisteredConnection has, which hops to it; that
+// is why the class may call itself Sendable. There are no locks.
 //
 // A call is started as soon as its record is complete and there is room for it, in order of arrival, and runs
 // at once up to its first suspension. Replies are collected and flushed together: at the end of a read, or in
 // the next turn of the event loop. When there is no room, records stay unparsed in the reader and nothing
 // more is asked of the socket; each batch of replies that has reached the kernel starts it again.
+//
+// Bytes that were not asked for come when the client has sent its last byte or reset the connection: NIO then reads
+// to the end. They waited in the socket, and their client may have sent them again elsewhere since: they are thrown
+// away. What came before that is started while there is room, also when a FIN follows at once, since a client may
+// close its half of the connection and wait for the replies.
 //
 // Life: serving → draining (the client has sent its last byte, or the server shuts down: calls in flight end and
 // are answered, no call is started) → lingering (the last reply is in the kernel, our side is closed) →
@@ -15,6 +20,7 @@
 internal import Logging
 internal import NIOCore
 internal import Platform
+internal import Synchronization
 
 /// The handler at the end of a connection's pipeline.
 final class RPCConnection<Dispatcher: RPCDispatcher>: ChannelDuplexHandler, @unchecked Sendable {
@@ -22,23 +28,36 @@ final class RPCConnection<Dispatcher: RPCDispatcher>: ChannelDuplexHandler, @unc
     typealias OutboundIn = Never
     typealias OutboundOut = ByteBuffer
 
-    private enum Phase { case serving, draining, lingering, closed }
+    enum Phase { case serving, draining, lingering, closed }
 
-    private let dispatcher: Dispatcher
-    private let bounds: RPCBounds
-    private let counters: RPCCounterCells
-    private let registry: ConnectionRegistry
-    private let logger: Logger
-    private let eventLoop: any EventLoop
+    let parts: ServerParts<Dispatcher>
+    var bounds: RPCBounds { parts.bounds }
+    var counters: RPCCounterCells { parts.counters }
+    let eventLoop: any EventLoop
     private let executor: EventLoopTaskExecutor
-    private var context: ChannelHandlerContext?
-    private var clientAddress: SocketAddress?
+    private(set) var context: ChannelHandlerContext?
+    private var peer: SocketAddress?
+    private(set) var client: ClientAddress?
+    private(set) var number = ConnectionNumber(rawValue: 0)
 
-    private var phase = Phase.serving
-    private var reader: RecordReader
-    private var load: ConnectionLoad
+    private(set) var phase = Phase.serving
+    var reader: RecordReader
+    var load: ConnectionLoad
+    /// What a large record that is being received has from the budget, with the reply to it.
+    var reservedBytes = 0
+    /// Waits in line for the budget; nothing is started or read until it is granted.
+    var isWaitingForBudget = false
+    /// The call for which it waits; nil when it waits for a large record.
+    var waitingCall: (call: RPCCall, charge: Int)?
+    let idleness = ConnectionIdleness()
+    private var isIdle = true
+    var stallWatch = StallWatch()
     /// Calls whose handler hasn't returned.
     private var runningCalls = 0
+    /// Copies of calls that run on other connections, whose answers come here.
+    var awaitedAnswers = 0
+    /// The client uses a younger connection. Set from any thread; the rest of giving up follows on the event loop.
+    let isGivenUp = Atomic<Bool>(false)
     /// The client has sent its last byte.
     private var inputIsClosed = false
     /// The channel asked for a read while there was no room.
@@ -49,19 +68,14 @@ final class RPCConnection<Dispatcher: RPCDispatcher>: ChannelDuplexHandler, @unc
     private var flushIsScheduled = false
     private var outgoing: [ByteBuffer] = []
 
-    init(
-        dispatcher: Dispatcher, bounds: RPCBounds, counters: RPCCounterCells, registry: ConnectionRegistry,
-        logger: Logger, eventLoop: any EventLoop
-    ) {
-        self.dispatcher = dispatcher
-        self.bounds = bounds
-        self.counters = counters
-        self.registry = registry
-        self.logger = logger
+    init(_ parts: ServerParts<Dispatcher>, eventLoop: any EventLoop) {
+        self.parts = parts
         self.eventLoop = eventLoop
         executor = EventLoopTaskExecutor(eventLoop)
-        reader = RecordReader(maxRecordBytes: bounds.maxRecordBytes, maxFragments: bounds.maxFragmentsPerRecord)
-        load = ConnectionLoad(bounds)
+        reader = RecordReader(
+            maxRecordBytes: parts.bounds.maxRecordBytes, maxFragments: parts.bounds.maxFragmentsPerRecord,
+            maxUnadmittedBytes: parts.bounds.maxUnadmittedRecordBytes)
+        load = ConnectionLoad(parts.bounds, budget: parts.budget)
     }
 
     // MARK: Events of the channel
@@ -69,22 +83,41 @@ final class RPCConnection<Dispatcher: RPCDispatcher>: ChannelDuplexHandler, @unc
     func handlerAdded(context: ChannelHandlerContext) { self.context = context }
 
     func channelActive(context: ChannelHandlerContext) {
-        clientAddress = context.remoteAddress
         RPCCounterCells.increment(counters.connectionsAccepted)
         RPCCounterCells.increment(counters.connectionsOpen)
-        if !registry.add(self) { close() }
+        peer = context.remoteAddress
+        client = peer.flatMap(ClientAddress.init)
+        // Without an address the client is gone already.
+        guard client != nil else { return close() }
+        switch parts.registry.add(self) {
+        case .admitted(let number, let evicted):
+            self.number = number
+            guard let evicted else { return }
+            RPCCounterCells.increment(counters.connectionsEvicted)
+            evicted.abort()
+        case .refused:
+            RPCCounterCells.increment(counters.connectionsRefused)
+            complain(.refused)
+            close()
+        case .draining:
+            close()
+        }
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         guard phase == .serving else { return }
+        if readIsHeld { return startDraining() }
         isReading = true
-        reader.receive(unwrapInboundIn(data))
+        let bytes = unwrapInboundIn(data)
+        stallWatch.received &+= bytes.readableBytes
+        reader.receive(bytes)
         startCalls()
     }
 
     func channelReadComplete(context: ChannelHandlerContext) {
         isReading = false
         flush()
+        watchForStalls()
     }
 
     /// The channel asks, after each read, whether to read again.
@@ -109,15 +142,17 @@ final class RPCConnection<Dispatcher: RPCDispatcher>: ChannelDuplexHandler, @unc
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        logger.debug("connection failed", metadata: metadata(["error": "\(error)"]))
+        parts.logger.debug("connection failed", metadata: metadata(["error": "\(error)"]))
         close()
     }
 
     func channelInactive(context: ChannelHandlerContext) {
         RPCCounterCells.decrement(counters.connectionsOpen)
         phase = .closed
-        reader.discard()
+        discardInput()
         outgoing = []
+        load.discardUnsent()
+        stallWatch.stop()
         leaveRegistryIfDone()
     }
 
@@ -126,24 +161,32 @@ final class RPCConnection<Dispatcher: RPCDispatcher>: ChannelDuplexHandler, @unc
     // MARK: Calls
 
     /// Whether another call may be started.
-    private var hasRoom: Bool { phase == .serving && load.hasRoom && context?.channel.isWritable == true }
+    private var hasRoom: Bool {
+        phase == .serving && load.hasRoom && !isWaitingForBudget && context?.channel.isWritable == true
+            && !isGivenUp.load(ordering: .acquiring)
+    }
 
     /// While lingering, bytes are read to be thrown away.
-    private var wantsBytes: Bool { hasRoom || phase == .lingering }
+    var wantsBytes: Bool { hasRoom || phase == .lingering }
 
     /// Starts the calls that have arrived, as far as there is room. Calls that end at once come back to here
     /// through their replies; the flag turns that into a loop.
-    private func startCalls() {
+    func startCalls() {
         guard !isStartingCalls else { return }
         isStartingCalls = true
         defer { isStartingCalls = false }
         while hasRoom {
             do throws(RecordReader.Failure) {
-                guard let record = try reader.next() else { return }
+                guard let record = try reader.next() else {
+                    if admitRecord() { continue }
+                    return
+                }
+                guard endIdleness() else { return close() }
                 receive(record)
+                beginIdlenessIfIdle()
             } catch {
                 RPCCounterCells.increment(counters.badRecords)
-                logger.warning("connection closed: bad record", metadata: metadata(["reason": "\(error)"]))
+                complain(.badRecord, ["reason": "\(error)"])
                 close()
             }
             if load.unflushed.bytes >= bounds.maxUnsentReplyBytes { flush() }
@@ -153,69 +196,82 @@ final class RPCConnection<Dispatcher: RPCDispatcher>: ChannelDuplexHandler, @unc
     private func receive(_ record: Payload) {
         switch CallMessage(record) {
         case .call(let header):
-            load.begin(recordBytes: record.count)
-            guard let versions = dispatcher.versions(ofProgram: header.program) else {
-                return reply(.programUnavailable, xid: header.xid, recordBytes: record.count)
+            guard let versions = parts.dispatcher.versions(ofProgram: header.program) else {
+                return answer(.programUnavailable, xid: header.xid)
             }
             guard versions.contains(header.version) else {
-                return reply(.programMismatch(versions), xid: header.xid, recordBytes: record.count)
+                return answer(.programMismatch(versions), xid: header.xid)
             }
-            start(header, record)
+            admit(
+                RPCCall(
+                    xid: header.xid, program: header.program, version: header.version, procedure: header.procedure,
+                    credential: header.credential, clientAddress: peer, record: record, argumentsStart: header.length),
+                recordBytes: record.count)
         case .wrongRPCVersion(let xid):
-            load.begin(recordBytes: record.count)
-            reply(.rpcMismatch, xid: xid, recordBytes: record.count)
+            answer(.rpcMismatch, xid: xid)
+            complain(.rejected)
         case .rejected(let xid, let status):
-            load.begin(recordBytes: record.count)
-            reply(.authenticationError(status), xid: xid, recordBytes: record.count)
+            answer(.authenticationError(status), xid: xid)
+            complain(.rejected)
         case .reply:
+            releaseReservation()
             RPCCounterCells.increment(counters.unexpectedReplies)
         case .undecodable:
             RPCCounterCells.increment(counters.badMessages)
-            logger.warning("connection closed: not an RPC message", metadata: metadata(["bytes": "\(record.count)"]))
+            complain(.badMessage, ["bytes": "\(record.count)"])
             close()
         }
     }
 
-    private func start(_ header: CallMessage.Header, _ record: Payload) {
-        let call = RPCCall(
-            xid: header.xid, program: header.program, version: header.version, procedure: header.procedure,
-            credential: header.credential, clientAddress: clientAddress, record: record,
-            argumentsStart: header.length)
+    /// Answers a message that no program is given; its record is forgotten.
+    private func answer(_ message: ReplyMessage, xid: UInt32) {
+        releaseReservation()
+        load.begin(charge: 0)
+        reply(message, xid: xid, charge: 0)
+    }
+
+    /// - Parameter charge: has been taken from the budget.
+    func start(_ call: RPCCall, charge: Int) {
+        load.begin(charge: charge)
+        guard let client, parts.dispatcher.mustNotRepeat(call) else { return run(call, charge: charge, as: nil) }
+        let key = DuplicateRequestCache.Key(call, from: client)
+        if isFirst(call, key, charge: charge) { run(call, charge: charge, as: key) }
+    }
+
+    private func run(_ call: RPCCall, charge: Int, as key: DuplicateRequestCache.Key?) {
         RPCCounterCells.increment(counters.calls)
         RPCCounterCells.increment(counters.callsInFlight)
         runningCalls += 1
-        let recordBytes = record.count
         Task.immediate(executorPreference: executor) {
-            let outcome = await dispatcher.handle(call)
-            end(xid: call.xid, recordBytes: recordBytes, outcome)
+            let outcome = await parts.dispatcher.handle(call)
+            end(xid: call.xid, charge: charge, key, outcome)
         }
     }
 
-    private func end(xid: UInt32, recordBytes: Int, _ outcome: RPCOutcome) {
+    private func end(xid: UInt32, charge: Int, _ key: DuplicateRequestCache.Key?, _ outcome: RPCOutcome) {
         eventLoop.preconditionInEventLoop()
         RPCCounterCells.decrement(counters.callsInFlight)
         runningCalls -= 1
-        let message: ReplyMessage =
-            switch outcome {
-            case .success(let body): .success(body)
-            case .procedureUnavailable: .procedureUnavailable
-            case .garbageArguments: .garbageArguments
-            case .systemError: .systemError
-            case .authenticationError(let status): .authenticationError(status)
-            }
+        let message = ReplyMessage(outcome)
+        if case .garbageArguments = outcome { complain(.garbageArguments) }
+        let isAnsweredHere = key.map { answersHere($0, message, xid: xid) } ?? true
         if phase == .closed {
+            load.drop(calls: 1, charge: charge)
             leaveRegistryIfDone()
+        } else if isAnsweredHere {
+            reply(message, xid: xid, charge: charge)
         } else {
-            reply(message, xid: xid, recordBytes: recordBytes)
+            load.drop(calls: 1, charge: charge)
+            proceed()
         }
     }
 
     // MARK: Replies
 
-    private func reply(_ message: ReplyMessage, xid: UInt32, recordBytes: Int) {
+    func reply(_ message: ReplyMessage, xid: UInt32, charge: Int) {
         counters.count(message)
         let replyBytes = message.encode(xid: xid, into: &outgoing)
-        load.reply(recordBytes: recordBytes, replyBytes: replyBytes)
+        load.reply(charge: charge, replyBytes: replyBytes)
         guard !isReading, !flushIsScheduled else { return }
         flushIsScheduled = true
         eventLoop.execute {
@@ -227,33 +283,38 @@ final class RPCConnection<Dispatcher: RPCDispatcher>: ChannelDuplexHandler, @unc
     private func flush() {
         guard phase != .closed, let context, let last = outgoing.popLast() else { return }
         let batch = load.flush()
+        stallWatch.flushed &+= batch.bytes
         for buffer in outgoing { context.write(wrapOutboundOut(buffer), promise: nil) }
         outgoing.removeAll(keepingCapacity: true)
         let written = eventLoop.makePromise(of: Void.self)
         written.futureResult.whenSuccess {
+            guard self.phase != .closed else { return }
             self.load.sent(batch)
             self.proceed()
         }
         // After an error the channel closes, and nothing is accounted any more.
         context.writeAndFlush(wrapOutboundOut(last), promise: written)
+        watchForStalls()
     }
 
     /// Something was sent: there may be room again, or nothing left to do.
-    private func proceed() {
+    func proceed() {
+        beginIdlenessIfIdle()
         startCalls()
         lingerIfDrained()
         if readIsHeld, wantsBytes {
             readIsHeld = false
             context?.read()
         }
+        watchForStalls()
     }
 
     // MARK: The end
 
-    private func startDraining() {
+    func startDraining() {
         guard phase == .serving else { return }
         phase = .draining
-        reader.discard()
+        discardInput()
         lingerIfDrained()
     }
 
@@ -269,24 +330,45 @@ final class RPCConnection<Dispatcher: RPCDispatcher>: ChannelDuplexHandler, @unc
         proceed()
     }
 
-    private func close() {
+    func close() {
         guard phase != .closed else { return }
         phase = .closed
-        reader.discard()
+        load.discardUnsent()
+        discardInput()
         context?.close(promise: nil)
     }
 
     /// Calls of a closed connection still use what is above; only then is it gone.
     private func leaveRegistryIfDone() {
-        if context?.channel.isActive != true, runningCalls == 0 { registry.remove(self) }
+        if context?.channel.isActive != true, runningCalls == 0 { parts.registry.remove(number) }
+    }
+
+    /// Forgets what was received and not started.
+    private func discardInput() {
+        reader.discard()
+        waitingCall = nil
+        releaseReservation()
+    }
+
+    // MARK: Idleness and complaints
+
+    /// A call begins; false if the connection has to be closed for another one.
+    func endIdleness() -> Bool {
+        if isIdle { isIdle = !idleness.end() }
+        return !isIdle
+    }
+
+    private func beginIdlenessIfIdle() {
+        guard !isIdle, load.calls == 0 else { return }
+        isIdle = true
+        idleness.begin()
+    }
+
+    func complain(_ complaint: Complaint, _ more: Logger.Metadata = [:]) {
+        parts.complaints.log(complaint, of: client, metadata(more))
     }
 
     private func metadata(_ more: Logger.Metadata) -> Logger.Metadata {
-        more.merging(["client": "\(clientAddress.map(String.init(describing:)) ?? "unknown")"]) { value, _ in value }
+        more.merging(["client": "\(peer.map(String.init(describing:)) ?? "unknown")"]) { value, _ in value }
     }
-}
-
-extension RPCConnection: RegisteredConnection {
-    func drain() { eventLoop.execute { self.startDraining() } }
-    func abort() { eventLoop.execute { self.close() } }
 }

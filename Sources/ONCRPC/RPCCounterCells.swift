@@ -19,6 +19,16 @@ final class RPCCounterCells: Sendable {
     let garbageArguments = Atomic<Int>(0)
     let systemErrors = Atomic<Int>(0)
     let readingPauses = Atomic<Int>(0)
+    let connectionsEvicted = Atomic<Int>(0)
+    let connectionsRefused = Atomic<Int>(0)
+    let acceptFailures = Atomic<Int>(0)
+    let stalledRecords = Atomic<Int>(0)
+    let stalledReplies = Atomic<Int>(0)
+    let budgetWaits = Atomic<Int>(0)
+    let duplicatesInProgress = Atomic<Int>(0)
+    let replays = Atomic<Int>(0)
+    let leftOverCalls = Atomic<Int>(0)
+    let connectionsGivenUp = Atomic<Int>(0)
 
     func count(_ reply: ReplyMessage) {
         switch reply {
@@ -53,6 +63,16 @@ final class RPCCounterCells: Sendable {
         counters.garbageArguments = garbageArguments.load(ordering: .relaxed)
         counters.systemErrors = systemErrors.load(ordering: .relaxed)
         counters.readingPauses = readingPauses.load(ordering: .relaxed)
+        counters.duplicatesInProgress = duplicatesInProgress.load(ordering: .relaxed)
+        counters.replays = replays.load(ordering: .relaxed)
+        counters.leftOverCalls = leftOverCalls.load(ordering: .relaxed)
+        counters.connectionsGivenUp = connectionsGivenUp.load(ordering: .relaxed)
+        counters.connectionsEvicted = connectionsEvicted.load(ordering: .relaxed)
+        counters.connectionsRefused = connectionsRefused.load(ordering: .relaxed)
+        counters.acceptFailures = acceptFailures.load(ordering: .relaxed)
+        counters.stalledRecords = stalledRecords.load(ordering: .relaxed)
+        counters.stalledReplies = stalledReplies.load(ordering: .relaxed)
+        counters.budgetWaits = budgetWaits.load(ordering: .relaxed)
         return counters
     }
 }

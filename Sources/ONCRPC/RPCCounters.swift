@@ -30,6 +30,32 @@ public struct RPCCounters: Hashable, Sendable {
     public var systemErrors = 0
     /// Times that reading from a connection stopped because of `RPCBounds` or a slow reader.
     public var readingPauses = 0
+    /// Copies of calls in progress, for which the answer was on its way already.
+    public var duplicatesInProgress = 0
+    /// Copies of finished calls, answered with the stored reply.
+    public var replays = 0
+    /// Copies that came by a connection which its client had given up, and were not carried out.
+    public var leftOverCalls = 0
+    /// Connections whose client sent a call again by another one.
+    public var connectionsGivenUp = 0
+    /// Calls that the duplicate request cache knows now.
+    public var duplicateRequestEntries = 0
+    /// Finished calls that it has forgotten to keep its bounds.
+    public var duplicateRequestEvictions = 0
+    /// Idle connections that were closed for new ones.
+    public var connectionsEvicted = 0
+    /// Connections refused because all others had calls in flight.
+    public var connectionsRefused = 0
+    /// Times that accepting a connection failed, for want of descriptors or memory.
+    public var acceptFailures = 0
+    /// Connections closed because a record stopped arriving.
+    public var stalledRecords = 0
+    /// Connections closed because their replies were not taken.
+    public var stalledReplies = 0
+    /// Times that a connection had to wait for the budget of all.
+    public var budgetWaits = 0
+    /// Bytes of `RPCBounds.maxBytes` that are in use now.
+    public var bytesInUse = 0
 
     public init() {}
 }

@@ -7,6 +7,8 @@ public import Platform
 public struct RPCReplyBody: Sendable {
     public let header: ByteBuffer
     public let payload: Payload?
+    /// The reply asks the client to send the call again: a copy is carried out, not answered with this.
+    public var asksToTryAgain = false
 
     /// - Parameters:
     ///   - header: XDR; with a payload it ends with the payload's count.

@@ -1,5 +1,6 @@
 // The listening socket and its connections. What happens on a connection is in RPCConnection.
 
+internal import Glibc
 public import Logging
 public import NIOCore
 internal import NIOPosix
@@ -9,21 +10,12 @@ public final class RPCServer<Dispatcher: RPCDispatcher>: Sendable {
     /// Where it listens, with the port that was picked when 0 was asked for.
     public let localAddress: SocketAddress
     private let channel: any Channel
-    private let registry: ConnectionRegistry
-    private let cells: RPCCounterCells
-    private let bounds: RPCBounds
-    private let logger: Logger
+    private let parts: ServerParts<Dispatcher>
 
-    private init(
-        localAddress: SocketAddress, channel: any Channel, registry: ConnectionRegistry, cells: RPCCounterCells,
-        bounds: RPCBounds, logger: Logger
-    ) {
+    private init(localAddress: SocketAddress, channel: any Channel, parts: ServerParts<Dispatcher>) {
         self.localAddress = localAddress
         self.channel = channel
-        self.registry = registry
-        self.cells = cells
-        self.bounds = bounds
-        self.logger = logger
+        self.parts = parts
     }
 
     /// Listens and serves until `shutdown`.
@@ -36,12 +28,20 @@ public final class RPCServer<Dispatcher: RPCDispatcher>: Sendable {
         host: String, port: Int, dispatcher: Dispatcher, group: any EventLoopGroup, logger: Logger,
         bounds: RPCBounds = RPCBounds()
     ) async throws -> RPCServer {
-        let registry = ConnectionRegistry()
-        let cells = RPCCounterCells()
+        let parts = ServerParts(dispatcher: dispatcher, bounds: bounds, logger: logger)
         let channel = try await ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: 256)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+            .serverChannelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(acceptBackoff(parts))
+                }
+            }
             .childChannelOption(.socketOption(.so_keepalive), value: 1)
+            // A client that is gone without a word is noticed after 2 + 8 × 0.25 minutes.
+            .childChannelOption(.tcpOption(.init(rawValue: TCP_KEEPIDLE)), value: 120)
+            .childChannelOption(.tcpOption(.init(rawValue: TCP_KEEPINTVL)), value: 15)
+            .childChannelOption(.tcpOption(.init(rawValue: TCP_KEEPCNT)), value: 8)
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
             .childChannelOption(.allowRemoteHalfClosure, value: true)
             .childChannelOption(
@@ -53,25 +53,38 @@ public final class RPCServer<Dispatcher: RPCDispatcher>: Sendable {
                 .recvAllocator,
                 value: AdaptiveRecvByteBufferAllocator(minimum: 2 << 10, initial: 64 << 10, maximum: 256 << 10)
             )
+            // One per turn: what a connection was sent and can't be used yet is at most that.
+            .childChannelOption(.maxMessagesPerRead, value: 1)
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     try channel.pipeline.syncOperations.addHandler(
-                        RPCConnection(
-                            dispatcher: dispatcher, bounds: bounds, counters: cells, registry: registry,
-                            logger: logger, eventLoop: channel.eventLoop))
+                        RPCConnection(parts, eventLoop: channel.eventLoop))
                 }
             }
             .bind(host: host, port: port).get()
         guard let localAddress = channel.localAddress else {
             preconditionFailure("a listening socket without an address")
         }
-        return RPCServer(
-            localAddress: localAddress, channel: channel, registry: registry, cells: cells, bounds: bounds,
-            logger: logger)
+        return RPCServer(localAddress: localAddress, channel: channel, parts: parts)
+    }
+
+    /// Out of descriptors or memory, accepting goes on after a while. Without this NIO would try again at once, and
+    /// spin.
+    private static func acceptBackoff(_ parts: ServerParts<Dispatcher>) -> AcceptBackoffHandler {
+        AcceptBackoffHandler(shouldForwardIOErrorCaught: false) { error in
+            RPCCounterCells.increment(parts.counters.acceptFailures)
+            parts.complaints.log(.notAccepted, of: nil, ["error": "\(error)"])
+            return .milliseconds(100)
+        }
     }
 
     /// What was counted since the start.
-    public var counters: RPCCounters { cells.snapshot }
+    public var counters: RPCCounters {
+        var counters = parts.counters.snapshot
+        counters.bytesInUse = parts.budget.used
+        parts.duplicateRequests.addCounters(to: &counters)
+        return counters
+    }
 
     /// Stops accepting and reading, lets calls in flight end and their replies be written within
     /// `RPCBounds.shutdownGrace`, and closes. Calls that were received but not started are dropped. After the
@@ -82,17 +95,17 @@ public final class RPCServer<Dispatcher: RPCDispatcher>: Sendable {
         } catch ChannelError.alreadyClosed {
             // A second shutdown, or a socket that failed: there is nothing to close.
         } catch {
-            logger.warning("closing the listening socket failed", metadata: ["error": "\(error)"])
+            parts.logger.warning("closing the listening socket failed", metadata: ["error": "\(error)"])
         }
-        let deadline = channel.eventLoop.scheduleTask(in: TimeAmount(bounds.shutdownGrace)) {
-            self.logger.warning(
+        let deadline = channel.eventLoop.scheduleTask(in: TimeAmount(parts.bounds.shutdownGrace)) {
+            self.parts.logger.warning(
                 "shutdown: connections closed with calls in flight",
                 metadata: [
-                    "connections": "\(self.registry.count)", "calls": "\(self.counters.callsInFlight)",
+                    "connections": "\(self.parts.registry.count)", "calls": "\(self.counters.callsInFlight)",
                 ])
-            self.registry.giveUp()
+            self.parts.registry.giveUp()
         }
-        await registry.drain()
+        await parts.registry.drain()
         deadline.cancel()
     }
 }

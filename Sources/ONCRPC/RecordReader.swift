@@ -4,8 +4,8 @@
 // Input waits here, unparsed, until `next` is called: a connection that has enough calls in flight stops
 // calling it.
 //
-// Invariant: the record under construction never exceeds `maxRecordBytes`, which is checked when a
-// fragment announces itself, before any of its bytes are kept.
+// Invariant: the record under construction never exceeds `maxRecordBytes` nor what was admitted, which is checked
+// when a fragment announces itself, before any of its bytes are taken.
 
 internal import NIOCore
 internal import Platform
@@ -21,6 +21,8 @@ struct RecordReader {
     private enum State {
         /// Inside a mark, of which `count` bytes have been read into the low bytes of `bits`.
         case mark(bits: UInt32, count: Int)
+        /// A fragment that makes its record longer than was admitted.
+        case unadmitted(length: Int, isLast: Bool)
         case fragment(remaining: Int, isLast: Bool)
     }
 
@@ -28,14 +30,20 @@ struct RecordReader {
 
     private let maxRecordBytes: Int
     private let maxFragments: Int
+    /// Records up to here need no admission.
+    private let maxUnadmittedBytes: Int
+    /// How long the record under construction may get without being admitted further.
+    private var admittedBytes: Int
     private var input = CircularBuffer<ByteBuffer>()
     private var state = startOfMark
     private var fragmentCount = 0
     private var record = RecordAssembly()
 
-    init(maxRecordBytes: Int, maxFragments: Int) {
+    init(maxRecordBytes: Int, maxFragments: Int, maxUnadmittedBytes: Int = .max) {
         self.maxRecordBytes = maxRecordBytes
         self.maxFragments = maxFragments
+        self.maxUnadmittedBytes = maxUnadmittedBytes
+        admittedBytes = maxUnadmittedBytes
     }
 
     /// Adds bytes at the end of the stream.
@@ -45,7 +53,26 @@ struct RecordReader {
 
     /// Forgets all that was received, also the beginning of a record.
     mutating func discard() {
-        self = RecordReader(maxRecordBytes: maxRecordBytes, maxFragments: maxFragments)
+        self = RecordReader(
+            maxRecordBytes: maxRecordBytes, maxFragments: maxFragments, maxUnadmittedBytes: maxUnadmittedBytes)
+    }
+
+    /// The record under construction waits for being admitted up to this length: that which it announces, or the
+    /// longest of all when more fragments follow, so that it is admitted once.
+    var wantedBytes: Int? {
+        guard case .unadmitted(let length, let isLast) = state else { return nil }
+        return isLast ? record.count + length : maxRecordBytes
+    }
+
+    /// - Parameter bytes: at least `wantedBytes`.
+    mutating func admit(_ bytes: Int) { admittedBytes = max(admittedBytes, bytes) }
+
+    /// Some of a record or of a mark has arrived, and the rest has not.
+    var isInsideRecord: Bool {
+        switch state {
+        case .mark(_, let count): count > 0 || fragmentCount > 0
+        case .unadmitted, .fragment: true
+        }
     }
 
     /// The next record that has arrived completely; nil when there is none. After a failure the stream is lost.
@@ -65,12 +92,17 @@ struct RecordReader {
                 fragmentCount += 1
                 guard length <= maxRecordBytes - record.count else { throw .recordTooLong }
                 guard fragmentCount <= maxFragments else { throw .tooManyFragments }
-                state = .fragment(remaining: length, isLast: bits & 0x8000_0000 != 0)
+                state = .unadmitted(length: length, isLast: bits & 0x8000_0000 != 0)
+
+            case .unadmitted(let length, let isLast):
+                guard record.count + length <= admittedBytes else { return nil }
+                state = .fragment(remaining: length, isLast: isLast)
 
             case .fragment(0, let isLast):
                 state = Self.startOfMark
                 if isLast {
                     fragmentCount = 0
+                    admittedBytes = maxUnadmittedBytes
                     return record.finish()
                 }
 

@@ -53,7 +53,7 @@ struct Serve: AsyncParsableCommand {
         let policy = try configuration.parsedPolicy(isFromFlag: store.policy != nil)
 
         let log = Logger(label: "sluice") { StreamLogHandler.standardError(label: $0) }
-        let maxOpenFiles = OpenFileLimit.raise()
+        let descriptors = OpenFileLimit.raise()
         let fileSystem = FileSystem()
         let places = try StorePlaces(
             data: configuration.data, count: configuration.volumes, listed: configuration.volume,
@@ -67,7 +67,7 @@ struct Serve: AsyncParsableCommand {
         do throws(StoreRefusal) {
             files = try await EmbeddedFileService.open(
                 volumes: places.volumes, fileSystem: fileSystem, clock: SystemClock(), log: log,
-                maxOpenFiles: maxOpenFiles, allowsDevices: configuration.devices ?? false)
+                maxOpenFiles: descriptors.volumes, allowsDevices: configuration.devices ?? false)
         } catch {
             throw Refusal(error)
         }
@@ -81,7 +81,7 @@ struct Serve: AsyncParsableCommand {
 
         let gateway = Gateway(
             files: files, address: address, data: places.data, usesRpcbind: configuration.rpcbind ?? false,
-            configuration: file, configurationPath: config, log: log)
+            configuration: file, configurationPath: config, log: log, maxConnections: descriptors.connections)
         let services = ServiceGroup(
             configuration: .init(
                 services: [.init(service: gateway, successTerminationBehavior: .gracefullyShutdownGroup)],
@@ -100,8 +100,11 @@ struct Gateway: Service {
     let configuration: Configuration
     let configurationPath: String?
     let log: Logger
+    let maxConnections: Int
 
     func run() async throws {
+        var bounds = RPCBounds()
+        bounds.maxConnections = maxConnections
         let group = MultiThreadedEventLoopGroup.singleton
         let key = files.handleKey
         let exports = ExportTable(configuration.exports ?? [.open], logger: log)
@@ -114,7 +117,8 @@ struct Gateway: Service {
         let server: RPCServer<NFSPrograms<EmbeddedFileService>>
         do {
             server = try await RPCServer.start(
-                host: address.host, port: address.port, dispatcher: programs, group: group, logger: log)
+                host: address.host, port: address.port, dispatcher: programs, group: group, logger: log,
+                bounds: bounds)
         } catch {
             _ = await files.close()
             throw Refusal(.unavailable, "cannot listen on \(address.host):\(address.port): \(error)")

@@ -1,6 +1,7 @@
 """ONC-RPC (RFC 5531) over TCP: one connection with any number of calls under way."""
 
 import itertools
+import random
 import socket
 import struct
 
@@ -21,7 +22,8 @@ class Connection:
         self.socket.settimeout(CALL_TIMEOUT_SECONDS)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.incoming = self.socket.makefile("rb", buffering=1 << 20)
-        self.next_xid = itertools.count(1)
+        # Not the same for each connection: the gateway would take a call for a copy of another's (RFC 5531 §9).
+        self.next_xid = map(lambda number: number & 0xFFFFFFFF, itertools.count(random.getrandbits(32)))
         self.replies = {}
         self.credentials = self.auth_sys(uid, gid, groups)
 
@@ -32,9 +34,9 @@ class Connection:
             body.uint32(group)
         return Encoder().uint32(AUTH_SYS).opaque(body.data()).data()
 
-    def send(self, program, version, procedure, arguments):
-        """Sends a call and returns its xid; the reply can be fetched later."""
-        xid = next(self.next_xid)
+    def send(self, program, version, procedure, arguments, xid=None):
+        """Sends a call and returns its xid, a new one unless it is given; the reply can be fetched later."""
+        xid = next(self.next_xid) if xid is None else xid
         header = struct.pack(">IIIIII", xid, 0, 2, program, version, procedure)
         record = header + self.credentials + struct.pack(">II", AUTH_NONE, 0) + arguments
         self.send_record(record)

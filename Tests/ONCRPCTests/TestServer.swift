@@ -7,11 +7,12 @@ import ONCRPC
 import Synchronization
 import Testing
 
-/// Program `testProgram`, versions 3 to 4.
+/// Program `testProgram`, versions 3 to 4. Procedures from 100 on must not be repeated.
 struct TestPrograms: RPCDispatcher {
     let body: @Sendable (RPCCall) async -> RPCOutcome
 
     func versions(ofProgram program: UInt32) -> ClosedRange<UInt32>? { program == testProgram ? 3...4 : nil }
+    func mustNotRepeat(_ call: RPCCall) -> Bool { call.procedure >= 100 }
     func handle(_ call: RPCCall) async -> RPCOutcome { await body(call) }
 }
 

@@ -74,15 +74,12 @@ enum RecordsFuzzer {
 
     private static func serve(_ pieces: [ArraySlice<UInt8>], _ bounds: RPCBounds, closesInput: Bool) -> Result {
         let programs = EchoPrograms()
-        let counters = RPCCounterCells()
+        let parts = ServerParts(dispatcher: programs, bounds: bounds, logger: quiet)
         let loop = EmbeddedEventLoop()
         let channel = EmbeddedChannel(loop: loop)
         var result = Result()
         do {
-            try channel.pipeline.syncOperations.addHandler(
-                RPCConnection(
-                    dispatcher: programs, bounds: bounds, counters: counters, registry: ConnectionRegistry(),
-                    logger: quiet, eventLoop: loop))
+            try channel.pipeline.syncOperations.addHandler(RPCConnection(parts, eventLoop: loop))
             try channel.connect(to: SocketAddress(ipAddress: "127.0.0.1", port: 700)).wait()
             func takeOutput() throws {
                 while let buffer = try channel.readOutbound(as: ByteBuffer.self) {
@@ -106,7 +103,7 @@ enum RecordsFuzzer {
             fatalError("the channel failed: \(error)")
         }
         result.calls = programs.calls
-        let snapshot = counters.snapshot
+        let snapshot = parts.counters.snapshot
         hold(snapshot.callsInFlight == 0, "\(snapshot.callsInFlight) calls are still in flight")
         hold(snapshot.connectionsOpen == 0, "the connection still counts as open")
         hold(snapshot.calls == result.calls.count, "\(snapshot.calls) calls were counted, \(result.calls.count) made")

@@ -1,0 +1,331 @@
+"""Clients that repeat themselves, break off, or mean harm; others notice nothing."""
+
+import os
+import random
+import resource
+import socket
+import struct
+import threading
+import time
+
+from harness import check, equal, fails, test, test_each
+from nfs3 import FILE_SYNC, NFS, UNSTABLE, VERSION, Status
+from rpc import RPCError
+from store import Store
+from xdr import Encoder
+
+READ, WRITE, REMOVE = 6, 7, 12
+
+
+def write_arguments(handle, offset, data, stability=FILE_SYNC):
+    return (Encoder().opaque(handle).uint64(offset).uint32(len(data)).uint32(stability).opaque(data)).data()
+
+
+@test("a REMOVE that is sent again on a new connection gets the answer of the first one")
+def remove_again(directory):
+    with Store(directory, 3, 2).serve() as gateway, gateway.client() as client:
+        client.create(client.root, b"file", mode=0o644)
+        arguments = Encoder().opaque(client.root).opaque(b"file").data()
+        xid = client.connection.send(NFS, VERSION, REMOVE, arguments)
+        equal(client.connection.reply(xid).uint32(), Status.OK, "REMOVE")
+        with gateway.client() as other:
+            for connection in (client.connection, other.connection):
+                connection.send(NFS, VERSION, REMOVE, arguments, xid)
+                equal(connection.reply(xid).uint32(), Status.OK, "the same REMOVE")
+            xid = other.connection.send(NFS, VERSION, REMOVE, arguments)
+            equal(other.connection.reply(xid).uint32(), Status.NOENT, "another REMOVE")
+
+
+@test_each("a WRITE left in a connection that was {end} never lands on newer bytes",
+           end=("given up", "closed", "reset"))
+def left_over_write(directory, end):
+    with Store(directory, 3, 2).serve() as gateway, gateway.client() as client:
+        large = client.create(client.root, b"large", mode=0o644).handle
+        client.write(large, 0, bytes(1 << 20))
+        handle = client.create(client.root, b"file", mode=0o644).handle
+        client.write(handle, 0, b"-")
+
+        old = gateway.client().connection
+        # 40 MiB of replies that nobody takes: more than the gateway keeps for a connection and the sockets hold.
+        read = Encoder().opaque(large).uint64(0).uint32(1 << 20).data()
+        reads = [old.send(NFS, VERSION, READ, read) for _ in range(40)]
+        first = write_arguments(handle, 0, b"A" * 1000)
+        xid = old.send(NFS, VERSION, WRITE, first)
+        if end == "closed":
+            old.socket.shutdown(socket.SHUT_WR)
+        elif end == "reset":
+            old.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            old.close()
+
+        with gateway.client() as new:
+            new.connection.send(NFS, VERSION, WRITE, first, xid)
+            equal(new.connection.reply(xid).uint32(), Status.OK, "the WRITE that was sent again")
+            new.write(handle, 0, b"B" * 1000, FILE_SYNC)
+            if end != "reset":
+                # The old connection has room again and comes to its WRITE, or forgot it.
+                taken = 0
+                try:
+                    while True:
+                        old.receive_record()
+                        taken += 1
+                except ConnectionError:
+                    pass
+                check(taken <= len(reads), "the left over WRITE was answered")
+            equal(new.read(handle, 0, 1000).data, b"B" * 1000, "the file")
+            new.write(handle, 0, b"C" * 1000, FILE_SYNC)
+            equal(client.read(handle, 0, 1000).data, b"C" * 1000, "the file in the end")
+
+
+class Witness:
+    """A well-behaved client that writes, commits and reads back all the time, while the block runs."""
+
+    def __init__(self, gateway):
+        self.gateway = gateway
+        self.rounds, self.slowest, self.error = 0, 0, None
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self):
+        try:
+            with self.gateway.client() as client:
+                handle = client.create(client.root, b"witness", mode=0o644).handle
+                while self.rounds < 5 or not self.stopped.is_set():
+                    before = time.monotonic()
+                    data = random.randbytes(300_000)
+                    client.write(handle, self.rounds % 7 * 1000, data, UNSTABLE)
+                    client.commit(handle)
+                    if client.read(handle, self.rounds % 7 * 1000, len(data)).data != data:
+                        raise ValueError("the witness read other bytes than it wrote")
+                    self.slowest = max(self.slowest, time.monotonic() - before)
+                    self.rounds += 1
+        except Exception as error:  # told by __exit__
+            self.error = error
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, kind, *_):
+        self.stopped.set()
+        self.thread.join(120)
+        if kind is None:
+            check(self.error is None, f"the well-behaved client failed: {self.error!r}")
+            check(not self.thread.is_alive(), "the well-behaved client hangs")
+            # Far from the time after which the gateway closes who stalls; a slow machine takes some seconds.
+            check(self.slowest < 30, f"a round of the well-behaved client took {self.slowest} s")
+
+
+def peak_mib(gateway):
+    with open(f"/proc/{gateway.process.pid}/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) >> 10
+
+
+def connect(gateway, seconds=30):
+    return socket.create_connection(("127.0.0.1", gateway.port), seconds)
+
+
+def is_closed(connection):
+    """Whether the gateway closes it, with nothing more to say."""
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def warnings(gateway, words):
+    return [line for line in gateway.lines if words in line]
+
+
+@test("random bytes and records that never end close their connections, are logged once, and disturb nobody")
+def bad_records(directory):
+    with Store(directory, 3, 2).serve() as gateway, Witness(gateway):
+        seeded = random.Random(3)
+        for _ in range(300):
+            with connect(gateway) as connection:
+                try:
+                    connection.sendall(seeded.randbytes(seeded.randrange(1, 3000)))
+                except ConnectionError:
+                    pass
+        with connect(gateway) as connection:
+            connection.sendall(struct.pack(">I", 0xFFFFFFFF))
+            check(is_closed(connection), "a record of 2 GiB was begun")
+        with connect(gateway) as connection:
+            try:
+                for _ in range(1000):
+                    connection.sendall(bytes(4) * 1000)
+                closed = is_closed(connection)
+            except ConnectionError:
+                closed = True
+            check(closed, "empty fragments for ever")
+        with connect(gateway) as connection:
+            connection.sendall(struct.pack(">I", 0x80000003) + b"abc")
+            check(is_closed(connection), "3 bytes are no message")
+        # A call in fragments of one byte is legal (RFC 5531 §11).
+        with gateway.client() as client:
+            call = struct.pack(">10I", 77, 0, 2, NFS, VERSION, 0, 0, 0, 0, 0)
+            for at, byte in enumerate(call):
+                client.connection.socket.sendall(
+                    struct.pack(">IB", 1 | (0x80000000 if at == len(call) - 1 else 0), byte))
+            client.connection.reply(77).end()
+        check(1 <= len(warnings(gateway, "bad record")) <= 3, "bad records are logged, and not once each")
+        check(peak_mib(gateway) < 300, f"{peak_mib(gateway)} MiB")
+
+
+@test("each wrong RPC header gets the error that RFC 5531 has for it")
+def bad_headers(directory):
+    none = struct.pack(">II", 0, 0)
+
+    def groups(count):
+        body = struct.pack(">II4sII", 0, 4, b"host", 0, 0) + struct.pack(f">I{count}I", count, *range(count))
+        return struct.pack(">II", 1, len(body)) + body
+
+    with Store(directory, 3, 2).serve() as gateway, Witness(gateway), gateway.client() as client:
+        def reply(rpc=2, program=NFS, version=VERSION, procedure=0, credential=none, verifier=none, arguments=b""):
+            header = struct.pack(">6I", 9, 0, rpc, program, version, procedure)
+            client.connection.send_record(header + credential + verifier + arguments)
+            return client.connection.receive_record()
+
+        def words(*values):
+            return struct.pack(f">{len(values)}I", *values)
+
+        accepted, denied = words(9, 1, 0, 0, 0), words(9, 1, 1)
+        equal(reply(), accepted + words(0), "NULL")
+        equal(reply(rpc=3), denied + words(0, 2, 2), "RPC_MISMATCH")
+        equal(reply(program=100227), accepted + words(1), "PROG_UNAVAIL for the ACL program")
+        equal(reply(version=2), accepted + words(2, 3, 3), "PROG_MISMATCH")
+        equal(reply(procedure=22), accepted + words(3), "PROC_UNAVAIL")
+        equal(reply(procedure=1), accepted + words(4), "GARBAGE_ARGS without arguments")
+        equal(reply(credential=groups(16)), accepted + words(0), "AUTH_SYS with 16 groups")
+        equal(reply(credential=groups(17)), denied + words(1, 1), "AUTH_SYS with 17 groups")
+        equal(reply(credential=words(1, 404) + bytes(404)), denied + words(1, 1), "a credential of 404 bytes")
+        equal(reply(credential=words(6, 4) + bytes(4)), denied + words(1, 2), "RPCSEC_GSS")
+        equal(reply(verifier=words(0, 404) + bytes(404)), denied + words(1, 3), "a verifier of 404 bytes")
+
+
+@test("absurd lengths, counts, handles and names get their errors")
+def bad_arguments(directory):
+    with Store(directory, 3, 2).serve() as gateway, Witness(gateway), gateway.client() as client:
+        handle = client.create(client.root, b"file", mode=0o644).handle
+        client.write(handle, 0, b"bytes", FILE_SYNC)
+        garbage = [
+            (1, struct.pack(">I", 0xFFFFFFFF)), (1, struct.pack(">I", 65) + bytes(68)),
+            (3, Encoder().opaque(client.root).data() + struct.pack(">I", 0x7FFFFFFF) + b"name"),
+            (WRITE, Encoder().opaque(handle).uint64(0).uint32(5).uint32(0).uint32(0xFFFFFFFF).data() + b"x" * 8),
+            (WRITE, Encoder().opaque(handle).uint64(0).uint32(5).uint32(3).opaque(b"bytes").data()),
+            (READ, Encoder().opaque(handle).uint64(0).data()),
+        ]
+        for procedure, arguments in garbage:
+            xid = client.connection.send(NFS, VERSION, procedure, arguments)
+            try:
+                client.connection.reply(xid)
+            except RPCError as error:
+                equal(str(error), "accept status 4", f"procedure {procedure}")
+            else:
+                check(False, f"garbage was accepted by procedure {procedure}")
+        equal(client.read(handle, 0, 0xFFFFFFFF).data, b"bytes", "READ of 4 GiB")
+        equal(client.read(handle, (1 << 64) - 1, 0xFFFFFFFF).data, b"", "READ at the end of all numbers")
+        with fails(Status.FBIG, Status.INVAL):
+            client.write(handle, (1 << 64) - 1, b"bytes")
+        for name in (b"a/b", b"/", b"a\0b", b""):
+            with fails(Status.ACCES, Status.INVAL, what=f"the name {name}"):
+                client.create(client.root, name, mode=0o644)
+        with fails(Status.NAMETOOLONG):
+            client.create(client.root, b"n" * 5000, mode=0o644)
+        forged = bytearray(handle)
+        for at in range(len(forged)):
+            forged[at] ^= 1
+            with fails(Status.BADHANDLE, Status.STALE, what=f"a handle with byte {at} changed"):
+                client.getattr(bytes(forged))
+            forged[at] ^= 1
+        for length in (0, 1, 39, 41, 64):
+            with fails(Status.BADHANDLE, Status.STALE, what=f"a handle of {length} bytes"):
+                client.getattr((handle + bytes(64))[:length])
+        client.remove(client.root, b"file")
+        with fails(Status.STALE):
+            client.getattr(handle)
+
+
+@test("thousands of connections, idle or in the middle of a record, disturb nobody and cost little")
+def many_connections(directory):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    count = min(3000, hard - 200)
+    try:
+        with Store(directory, 3, 2).serve() as gateway, gateway.client() as client:
+            before = peak_mib(gateway)
+            connections = []
+            with Witness(gateway):
+                for number in range(count):
+                    connections.append(connect(gateway))
+                    # Some idle, some inside a small record, and 100, for which there is room, inside one of 1 MiB.
+                    if number % 30 == 0:
+                        connections[-1].sendall(struct.pack(">I", 0x80100000) + bytes(100))
+                    elif number % 2:
+                        connections[-1].sendall(struct.pack(">I", 0x80000100) + bytes(10))
+            check(peak_mib(gateway) - before < 300, f"{before} MiB before, {peak_mib(gateway)} MiB with {count}")
+            client.getattr(client.root)
+            for connection in connections:
+                connection.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@test("above the bound on connections the one that has been idle longest makes room; busy ones stay")
+def connection_bound(directory):
+    with Store(directory, 3, 2).serve(max_open_files=1024) as gateway, Witness(gateway):
+        first = connect(gateway)
+        rest = [connect(gateway) for _ in range(200)]
+        check(is_closed(first), "the oldest idle connection is still open")
+        with gateway.client() as client:
+            client.getattr(client.root)
+        for connection in rest:
+            connection.close()
+
+
+@test("replies of many READs that nobody takes are bounded in memory and disturb nobody")
+def slow_readers(directory):
+    with Store(directory, 3, 2).serve() as gateway, gateway.client() as client:
+        handle = client.create(client.root, b"large", mode=0o644).handle
+        for at in range(4):
+            client.write(handle, at << 20, bytes(1 << 20))
+        client.commit(handle)
+        before = peak_mib(gateway)
+        arguments = [Encoder().opaque(handle).uint64(at << 20).uint32(1 << 20).data() for at in range(4)]
+        with Witness(gateway):
+            readers = [gateway.client().connection for _ in range(6)]
+            for reader in readers:
+                for number in range(128):
+                    reader.send(NFS, VERSION, READ, arguments[number % 4])
+            time.sleep(3)  # whatever they get started is started by now
+        grown = peak_mib(gateway) - before
+        check(grown < 450, f"{grown} MiB for {len(readers)} clients that take nothing")
+        # The first of them takes all after all.
+        for _ in range(128):
+            check(len(readers[0].receive_record()) > 1 << 20, "a reply without its bytes")
+
+
+@test("without descriptors for new connections the gateway waits, without spinning, and goes on when there are some")
+def no_descriptors(directory):
+    def cpu_seconds():
+        with open(f"/proc/{gateway.process.pid}/stat") as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    with Store(directory, 3, 2).serve() as gateway, gateway.client() as client:
+        client.getattr(client.root)
+        pid = gateway.process.pid
+        before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        used = len(os.listdir(f"/proc/{pid}/fd"))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (used, before[1]))
+        waiting = [connect(gateway) for _ in range(5)]
+        start = cpu_seconds()
+        for _ in range(20):
+            client.getattr(client.root)
+            time.sleep(0.1)
+        check(cpu_seconds() - start < 1, f"{cpu_seconds() - start} s of processor time in 2 s of waiting")
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        with gateway.client() as other:
+            other.getattr(other.root)
+        for connection in waiting:
+            connection.close()
+        check(1 <= len(warnings(gateway, "can't be accepted")) <= 2, "the failures are not logged once")

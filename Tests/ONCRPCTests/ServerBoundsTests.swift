@@ -1,0 +1,205 @@
+// Bounds over all connections, over real sockets: their number, their memory, their patience.
+
+import NIOCore
+import ONCRPC
+import Platform
+import Synchronization
+import Testing
+
+@Suite("bounds over all connections", .serialized)
+struct ServerBoundsTests {
+    private static let empty = RPCOutcome.success(RPCReplyBody(ByteBuffer()))
+
+    private func call(_ xid: UInt32, procedure: UInt32 = 1, bytes: Int = 0) -> [UInt8] {
+        fragment(callMessage(xid: xid, procedure: procedure, arguments: [UInt8](repeating: 1, count: bytes)))
+    }
+
+    private func ask(_ client: TestClient, _ xid: UInt32) throws {
+        try client.send(call(xid))
+        #expect(try client.receive() == acceptedReply(xid: xid, status: 0))
+    }
+
+    @Test("above the maximum the connection that has been idle longest is closed; busy ones stay; else the new one")
+    func connections() async throws {
+        var bounds = RPCBounds()
+        bounds.maxConnections = 3
+        let gate = Gate()
+        try await withServer(bounds: bounds) { call in
+            if call.procedure == 2 { await gate.pass() }
+            return Self.empty
+        } test: { server in
+            let clients = try (0..<3).map { _ in try TestClient(port: server.port) }
+            for client in clients + [clients[0]] {
+                try ask(client, 1)
+                await eventually("it isn't idle") { server.counters.bytesInUse == 0 }
+            }
+            // Now clients[1] has been idle longest.
+            let fourth = try TestClient(port: server.port)
+            try ask(fourth, 1)
+            #expect(server.counters.connectionsEvicted == 1)
+            #expect(try clients[1].isAtEnd())
+            for client in [clients[0], clients[2], fourth] { try client.send(call(9, procedure: 2)) }
+            await eventually("calls don't start") { server.counters.callsInFlight == 3 }
+            let fifth = try TestClient(port: server.port)
+            #expect(try fifth.isAtEnd())
+            #expect(server.counters.connectionsRefused == 1)
+            gate.open()
+            for client in [clients[0], clients[2], fourth] {
+                #expect(try client.receive() == acceptedReply(xid: 9, status: 0))
+            }
+        }
+    }
+
+    @Test("a client that stops inside a record or a mark is closed; an idle one stays")
+    func stalledRecord() async throws {
+        var bounds = RPCBounds()
+        bounds.stallTimeout = .milliseconds(50)
+        try await withServer(bounds: bounds) { _ in
+            Self.empty
+        } test: { server in
+            let idle = try TestClient(port: server.port)
+            try ask(idle, 1)
+            for start in [
+                words(0x8000_0100), [0x80], words(0x8000_0100) + [1, 2, 3], words(4, 5), words(0x8010_0000, 1),
+            ] {
+                let client = try TestClient(port: server.port)
+                try client.send(start)
+                #expect(try client.isAtEnd())
+            }
+            #expect(server.counters.stalledRecords == 5)
+            try ask(idle, 2)
+            await eventually("reservations of closed connections stay") { server.counters.bytesInUse == 0 }
+        }
+    }
+
+    @Test("a client that doesn't take its replies is closed, and what it held is free again")
+    func stalledReplies() async throws {
+        var bounds = RPCBounds()
+        bounds.stallTimeout = .milliseconds(100)
+        let reply = RPCReplyBody(
+            ByteBuffer(bytes: words(1 << 20)), payload: Payload(ByteBuffer(repeating: 3, count: 1 << 20)))
+        try await withServer(bounds: bounds) { _ in
+            .success(reply)
+        } test: { server in
+            let client = try TestClient(port: server.port, receiveBufferBytes: 64 << 10)
+            for xid: UInt32 in 0..<40 { try client.send(call(xid)) }
+            await eventually("it stays") { server.counters.stalledReplies == 1 && server.counters.connectionsOpen == 0 }
+            await eventually("its bytes stay") { server.counters.bytesInUse == 0 }
+        }
+    }
+
+    @Test("a handler that takes longer than the timeout is no stall")
+    func slowHandler() async throws {
+        var bounds = RPCBounds()
+        bounds.stallTimeout = .milliseconds(20)
+        bounds.maxCallsInFlight = 1
+        let gate = Gate()
+        try await withServer(bounds: bounds) { call in
+            if call.xid == 1 { await gate.pass() }
+            return Self.empty
+        } test: { server in
+            let client = try TestClient(port: server.port)
+            // The second record is only half there, but nobody waits for the rest: there is no room.
+            let second = call(2)
+            try client.send(call(1) + second[..<10])
+            let other = try TestClient(port: server.port)
+            for _ in 0..<3 {
+                // Each of these takes one to two timeouts.
+                let stalled = try TestClient(port: server.port)
+                try stalled.send([0x80])
+                #expect(try await blocking { try stalled.isAtEnd() })
+            }
+            try ask(other, 3)
+            gate.open()
+            #expect(try client.receive() == acceptedReply(xid: 1, status: 0))
+            try client.send(Array(second[10...]))
+            _ = try? client.receive()
+        }
+    }
+
+    @Test("the bytes of all calls are bounded, whatever the number of connections; small calls go on meanwhile")
+    func budget() async throws {
+        var bounds = RPCBounds()
+        bounds.maxBytes = 4 << 20
+        let gate = Gate()
+        let started = Atomic<Int>(0)
+        try await withServer(bounds: bounds) { call in
+            if call.procedure == 2 {
+                started.add(1, ordering: .relaxed)
+                await gate.pass()
+            }
+            return Self.empty
+        } test: { server in
+            let clients = try (0..<10).map { _ in try TestClient(port: server.port) }
+            let sending = clients.map { client in
+                Task { try await blocking { try client.send(self.call(7, procedure: 2, bytes: 1_000_000)) } }
+            }
+            // A record of 1 MB and the longest reply are reserved, 2.06 MB, and 1.001 MB from its start on: three calls
+            // start, since beside three there is no room for another reservation. One or two waited for theirs.
+            await eventually("calls don't start") { started.load(ordering: .relaxed) == 3 }
+            await eventually("nobody waits") { server.counters.budgetWaits >= 7 }
+            #expect(server.counters.bytesInUse <= 4 << 20)
+            let small = try TestClient(port: server.port)
+            for xid: UInt32 in 1...20 { try ask(small, xid) }
+            #expect(started.load(ordering: .relaxed) == 3)
+            gate.open()
+            for client in clients {
+                let reply = try await blocking { try client.receive() }
+                #expect(reply == acceptedReply(xid: 7, status: 0))
+            }
+            for task in sending { try await task.value }
+            await eventually("bytes stay in use") { server.counters.bytesInUse == 0 }
+        }
+    }
+
+    @Test("records in pieces of many connections get through a budget for one, and closed ones give back")
+    func noDeadlock() async throws {
+        var bounds = RPCBounds()
+        bounds.maxBytes = 1  // raised to one record and one reply
+        try await withServer(bounds: bounds) { _ in
+            Self.empty
+        } test: { server in
+            let clients = try (0..<12).map { _ in try TestClient(port: server.port) }
+            let tasks = clients.enumerated().map { index, client in
+                Task {
+                    try await blocking {
+                        let message = callMessage(
+                            xid: UInt32(index), procedure: 100, arguments: [UInt8](repeating: 1, count: 300_000))
+                        for round in 0..<3 {
+                            var bytes: [UInt8] = []
+                            for start in stride(from: 0, to: message.count, by: 8000) {
+                                let end = min(start + 8000, message.count)
+                                bytes += fragment(Array(message[start..<end]), isLast: end == message.count)
+                            }
+                            if index % 4 == 3, round == 2 {
+                                try client.send(Array(bytes[..<100_000]))
+                                return client.close()
+                            }
+                            try client.send(bytes)
+                            #expect(try client.receive() == acceptedReply(xid: UInt32(index), status: 0))
+                        }
+                    }
+                }
+            }
+            for task in tasks { try await task.value }
+            await eventually("bytes stay in use") { server.counters.bytesInUse == 0 }
+        }
+    }
+
+    @Test("bad records of one client are counted each and close only their connections")
+    func flood() async throws {
+        try await withServer { _ in
+            Self.empty
+        } test: { server in
+            for _ in 0..<50 {
+                let client = try TestClient(port: server.port)
+                try client.send(words(0xffff_ffff))
+                #expect(try client.isAtEnd())
+            }
+            #expect(server.counters.badRecords == 50)
+            let client = try TestClient(port: server.port)
+            try ask(client, 1)
+            await eventually("bytes stay in use") { server.counters.bytesInUse == 0 }
+        }
+    }
+}
