@@ -34,7 +34,7 @@ public final class RPCServer<Dispatcher: RPCDispatcher>: Sendable {
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .serverChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
-                    try channel.pipeline.syncOperations.addHandler(acceptBackoff(parts))
+                    try channel.pipeline.syncOperations.addHandler(acceptGuard(parts))
                 }
             }
             .childChannelOption(.socketOption(.so_keepalive), value: 1)
@@ -68,13 +68,10 @@ public final class RPCServer<Dispatcher: RPCDispatcher>: Sendable {
         return RPCServer(localAddress: localAddress, channel: channel, parts: parts)
     }
 
-    /// Out of descriptors or memory, accepting goes on after a while. Without this NIO would try again at once, and
-    /// spin.
-    private static func acceptBackoff(_ parts: ServerParts<Dispatcher>) -> AcceptBackoffHandler {
-        AcceptBackoffHandler(shouldForwardIOErrorCaught: false) { error in
+    private static func acceptGuard(_ parts: ServerParts<Dispatcher>) -> AcceptGuard {
+        AcceptGuard { error in
             RPCCounterCells.increment(parts.counters.acceptFailures)
             parts.complaints.log(.notAccepted, of: nil, ["error": "\(error)"])
-            return .milliseconds(100)
         }
     }
 
