@@ -96,6 +96,11 @@ def exports(directory):
         with fails(Status.ACCES, what="GETATTR after a reload that failed"):
             client.getattr(file)
 
+        open(config, "w").close()
+        reload(running, "stay as they are")
+        with fails(Status.ACCES, what="GETATTR after a reload without exports"):
+            client.getattr(file)
+
         write(config, ("/projects", ALL), policy="RS-3-2-64k")
         log = reload(running, "restart is needed")
         check("policy" in log, f"the changed key isn't named: {log}")
