@@ -1,4 +1,4 @@
-// NFS, MOUNT and the missing lock manager in this machine's rpcbind (RFC 1833), so that clients find the port by
+// NFS, MOUNT and the lock manager that refuses in this machine's rpcbind (RFC 1833), so that clients find the port by
 // themselves.
 //
 // libtirpc's calls block, up to minutes when rpcbind hangs. They run on a thread of their own and are given up after
@@ -24,10 +24,11 @@ struct RpcbindRegistration: Sendable {
         Mapping(program: NFSPrograms<EmbeddedFileService>.mountProgram, version: 3),
     ]
 
-    /// NLM, in the versions of the Open Group's "Protocols for Interworking: XNFS". It isn't served: it is registered so
-    /// that a client that looks for it gets the definite answer PROG_UNAVAIL from our port. Without a registration Linux
-    /// asks rpcbind again and again, and who waits for the lock hangs.
-    private static let lockManager = [1, 3, 4].map { Mapping(program: 100_021, version: $0) }
+    /// NLM, in the versions that are in use. Registered so that a client that looks for it is refused: without a
+    /// registration Linux asks rpcbind again and again, and who waits for the lock hangs.
+    private static let lockManager = [1, 3, 4].map {
+        Mapping(program: NFSPrograms<EmbeddedFileService>.lockProgram, version: $0)
+    }
 
     private static let patience = Duration.seconds(10)
 

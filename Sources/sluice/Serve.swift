@@ -36,7 +36,7 @@ struct Serve: AsyncParsableCommand {
 
     @Flag(
         inversion: .prefixedNo,
-        help: "Register NFS, MOUNT and the missing NLM with this machine's rpcbind. Default: no.")
+        help: "Register NFS, MOUNT and NLM with this machine's rpcbind. Default: no.")
     var rpcbind: Bool?
 
     func run() async throws {

@@ -121,7 +121,7 @@ def probes(directory):
     with Store(directory, 3, 2, cell_kib=64).serve() as gateway:
         connection = Connection(gateway.port)
         for program, version, answer in (
-                (100227, 3, unavailable), (100021, 4, unavailable), (100021, 1, unavailable), (100011, 1, unavailable),
+                (100227, 3, unavailable), (100011, 1, unavailable), (100024, 1, unavailable),
                 (100003, 2, mismatch), (100003, 4, mismatch), (100005, 4, mismatch)):
             connection.send(program, version, 0, b"")
             record = connection.receive_record()
