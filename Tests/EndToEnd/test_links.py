@@ -115,7 +115,7 @@ def devices(directory):
             client.mknod(client.root, b"other", BLOCK, (259, 1))
 
 
-@test("the probes that clients make are answered: NFS ACL, NLM, NFS 2 and 4 (RFC 5531 §9)")
+@test("the probes that clients make are answered: NFS ACL, rquota, NSM, NFS 2 and 4 (RFC 5531 §9)")
 def probes(directory):
     unavailable, mismatch = struct.pack(">I", 1), struct.pack(">III", 2, 3, 3)
     with Store(directory, 3, 2, cell_kib=64).serve() as gateway:
