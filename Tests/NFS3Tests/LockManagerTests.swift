@@ -2,6 +2,7 @@
 
 import Model
 import ONCRPC
+import Platform
 import Testing
 
 @testable import NFS3
