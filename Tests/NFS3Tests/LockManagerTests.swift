@@ -1,7 +1,7 @@
 // NLM, which refuses: byte for byte.
 
-import Model
 import ONCRPC
+import Platform
 import Testing
 
 @testable import NFS3
