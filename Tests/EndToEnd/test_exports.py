@@ -112,6 +112,31 @@ def exports(directory):
         equal(client.read(file, 0, 100).data, b"HELLO", "what is read with a handle from before the restart")
 
 
+@test("a directory that is moved out of its export keeps working by handle, but its .. doesn't lead out of the export")
+def moved_out(directory):
+    config = os.path.join(directory, "sluice.yaml")
+    write(config, ("/", ALL))
+    with serve(directory) as running:
+        with running.client() as whole:
+            public = whole.mkdir(whole.root, b"public", mode=0o777).handle
+            low = whole.mkdir(whole.mkdir(public, b"sub", mode=0o777).handle, b"low", mode=0o777).handle
+            write(config, ("/", ALL), ("/public", ALL))
+            reload(running, "added /public")
+            client = Client(running.port, export=b"/public")
+            sub = client.lookup(client.root, b"sub").handle
+            low = client.lookup(sub, b"low").handle
+            equal(client.lookup(low, b"..").handle, sub, "the handle of .. inside the export")
+            equal(client.lookup(sub, b"..").handle, client.root, "the handle of .. below the export's root")
+            whole.rename(public, b"sub", whole.root, b"moved")
+            client.create(sub, b"file")
+            for handle in (sub, low):
+                with fails(Status.ACCES, what="LOOKUP of .. outside of the export"):
+                    client.lookup(handle, b"..")
+            parent = [entry for entry in client.readdirplus(sub).entries if entry.name == b".."]
+            equal([(entry.handle, entry.attributes) for entry in parent], [(None, None)], "READDIRPLUS of ..")
+            equal(whole.lookup(whole.lookup(whole.root, b"moved").handle, b"..").handle, whole.root, ".. of the whole")
+
+
 @test("root squash, and privileged ports unless an export does without")
 def squash(directory):
     config = os.path.join(directory, "sluice.yaml")
