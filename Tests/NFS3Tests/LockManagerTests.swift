@@ -1,6 +1,5 @@
 // NLM, which refuses: byte for byte.
 
-import Model
 import ONCRPC
 import Platform
 import Testing
