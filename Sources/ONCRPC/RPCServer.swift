@@ -48,10 +48,9 @@ public final class RPCServer<Dispatcher: RPCDispatcher>: Sendable {
                 .writeBufferWaterMark,
                 value: .init(low: bounds.maxUnsentReplyBytes / 2, high: bounds.maxUnsentReplyBytes)
             )
-            // 256 KiB: larger ones don't make loopback faster, and a piece of at least half is kept as it is.
             .childChannelOption(
                 .recvAllocator,
-                value: AdaptiveRecvByteBufferAllocator(minimum: 2 << 10, initial: 64 << 10, maximum: 256 << 10)
+                value: ReceiveBuffers(parts.unparsed, maxUnparsedBytes: bounds.maxUnparsedBytes)
             )
             // One per turn: what a connection was sent and can't be used yet is at most that.
             .childChannelOption(.maxMessagesPerRead, value: 1)
@@ -78,7 +77,8 @@ public final class RPCServer<Dispatcher: RPCDispatcher>: Sendable {
     /// What was counted since the start.
     public var counters: RPCCounters {
         var counters = parts.counters.snapshot
-        counters.bytesInUse = parts.budget.used
+        counters.bytesInUse = parts.budget.used + parts.newcomersBudget.used
+        counters.unparsedBytes = parts.unparsed.bytes
         parts.duplicateRequests.addCounters(to: &counters)
         return counters
     }

@@ -91,6 +91,9 @@ enum RecordsFuzzer {
                 loop.run()
                 try takeOutput()
             }
+            // It lingers until the client has had time to take the replies.
+            loop.advanceTime(by: TimeAmount(bounds.linger))
+            try takeOutput()
             result.isClosed = !channel.isActive
             if closesInput, channel.isActive {
                 channel.pipeline.fireUserInboundEventTriggered(ChannelEvent.inputClosed)
