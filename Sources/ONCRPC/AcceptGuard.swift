@@ -13,12 +13,16 @@ internal import NIOCore
 final class AcceptGuard: ChannelInboundHandler {
     typealias InboundIn = any Channel
 
+    private let onAccept: (any Channel) -> Void
     private let onFailure: (any Error) -> Void
     private var spare: CInt?
     private var isRemoved = false
 
-    /// - Parameter onFailure: is told of each connection that couldn't be accepted, or was closed at once.
-    init(onFailure: @escaping (any Error) -> Void) {
+    /// - Parameters:
+    ///   - onAccept: is told of each connection, in the order of acceptance, before it begins.
+    ///   - onFailure: is told of each that couldn't be accepted.
+    init(onAccept: @escaping (any Channel) -> Void, onFailure: @escaping (any Error) -> Void) {
+        self.onAccept = onAccept
         self.onFailure = onFailure
         takeSpare()
     }
@@ -37,8 +41,11 @@ final class AcceptGuard: ChannelInboundHandler {
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         if spare == nil { takeSpare() }
-        guard spare == nil else { return context.fireChannelRead(data) }
         let connection = unwrapInboundIn(data)
+        guard spare == nil else {
+            onAccept(connection)
+            return context.fireChannelRead(data)
+        }
         let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
         connection.closeFuture.hop(to: context.eventLoop).whenComplete { _ in bound.value.takeSpare() }
         connection.close(promise: nil)

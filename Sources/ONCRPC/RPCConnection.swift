@@ -38,7 +38,7 @@ final class RPCConnection<Dispatcher: RPCDispatcher>: ChannelDuplexHandler, @unc
     private(set) var context: ChannelHandlerContext?
     private var peer: SocketAddress?
     private(set) var client: ClientAddress?
-    private(set) var number = ConnectionNumber(rawValue: 0)
+    let number: ConnectionNumber
 
     private(set) var phase = Phase.serving
     var reader: RecordReader
@@ -73,8 +73,9 @@ final class RPCConnection<Dispatcher: RPCDispatcher>: ChannelDuplexHandler, @unc
     private var flushIsScheduled = false
     private var outgoing: [ByteBuffer] = []
 
-    init(_ parts: ServerParts<Dispatcher>, eventLoop: any EventLoop) {
+    init(_ parts: ServerParts<Dispatcher>, number: ConnectionNumber, eventLoop: any EventLoop) {
         self.parts = parts
+        self.number = number
         self.eventLoop = eventLoop
         executor = EventLoopTaskExecutor(eventLoop)
         reader = RecordReader(
@@ -97,9 +98,8 @@ final class RPCConnection<Dispatcher: RPCDispatcher>: ChannelDuplexHandler, @unc
         guard let client else { return close() }
         load = ConnectionLoad(bounds, budget: parts.budget.account(of: client))
         newcomersBudget = parts.newcomersBudget.account(of: client)
-        switch parts.registry.add(self) {
-        case .admitted(let number, let evicted):
-            self.number = number
+        switch parts.registry.add(self, number) {
+        case .admitted(let evicted):
             guard let evicted else { return }
             RPCCounterCells.increment(counters.connectionsEvicted)
             evicted.abort()

@@ -57,7 +57,8 @@ public final class RPCServer<Dispatcher: RPCDispatcher>: Sendable {
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     try channel.pipeline.syncOperations.addHandler(
-                        RPCConnection(parts, eventLoop: channel.eventLoop))
+                        RPCConnection(
+                            parts, number: parts.acceptOrder.take(channel), eventLoop: channel.eventLoop))
                 }
             }
             .bind(host: host, port: port).get()
@@ -68,7 +69,7 @@ public final class RPCServer<Dispatcher: RPCDispatcher>: Sendable {
     }
 
     private static func acceptGuard(_ parts: ServerParts<Dispatcher>) -> AcceptGuard {
-        AcceptGuard { error in
+        AcceptGuard(onAccept: parts.acceptOrder.number) { error in
             RPCCounterCells.increment(parts.counters.acceptFailures)
             parts.complaints.log(.notAccepted, of: nil, ["error": "\(error)"])
         }

@@ -7,6 +7,7 @@ struct ServerParts<Dispatcher: RPCDispatcher>: Sendable {
     let dispatcher: Dispatcher
     let bounds: RPCBounds
     let counters = RPCCounterCells()
+    let acceptOrder = AcceptOrder()
     let registry: ConnectionRegistry
     let duplicateRequests: DuplicateRequests
     let budget: ByteBudget

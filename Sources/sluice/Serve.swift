@@ -3,6 +3,7 @@
 import ArgumentParser
 import EmbeddedFileService
 import Foundation
+import Glibc
 import Logging
 import Model
 import NFS3
@@ -40,6 +41,8 @@ struct Serve: AsyncParsableCommand {
     var rpcbind: Bool?
 
     func run() async throws {
+        // Until the reload listens for it, a SIGHUP must not end the process: the exports are read at the start anyway.
+        signal(SIGHUP, SIG_IGN)
         var flags = store.configuration
         flags.listen = listen
         flags.rpcbind = rpcbind

@@ -36,6 +36,22 @@ def remove_again(directory):
             equal(other.connection.reply(xid).uint32(), Status.NOENT, "another REMOVE")
 
 
+@test("of two connections that are opened at once the later one gets the answer to a call sent on both")
+def younger_connection(directory):
+    with Store(directory, 3, 2).serve() as gateway, gateway.client() as client:
+        for number in range(100):
+            pair = [Connection(gateway.port) for _ in range(2)]
+            name = b"file %d" % number
+            client.create(client.root, name, mode=0o644)
+            arguments = Encoder().opaque(client.root).opaque(name).data()
+            xid = pair[0].send(NFS, VERSION, REMOVE, arguments)
+            equal(pair[0].reply(xid).uint32(), Status.OK, "REMOVE")
+            pair[1].send(NFS, VERSION, REMOVE, arguments, xid)
+            equal(pair[1].reply(xid).uint32(), Status.OK, "the same REMOVE")
+            for connection in pair:
+                connection.close()
+
+
 @test_each("a WRITE left in a connection that was {end} never lands on newer bytes",
            end=("given up", "closed", "reset"))
 def left_over_write(directory, end):

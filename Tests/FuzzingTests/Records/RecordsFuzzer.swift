@@ -79,7 +79,8 @@ enum RecordsFuzzer {
         let channel = EmbeddedChannel(loop: loop)
         var result = Result()
         do {
-            try channel.pipeline.syncOperations.addHandler(RPCConnection(parts, eventLoop: loop))
+            try channel.pipeline.syncOperations.addHandler(
+                RPCConnection(parts, number: ConnectionNumber(rawValue: 1), eventLoop: loop))
             try channel.connect(to: SocketAddress(ipAddress: "127.0.0.1", port: 700)).wait()
             func takeOutput() throws {
                 while let buffer = try channel.readOutbound(as: ByteBuffer.self) {
