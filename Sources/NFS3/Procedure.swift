@@ -50,6 +50,8 @@ struct CallContext<Service: FileService>: Sendable {
     let handles: ExportHandles
     /// After squashing.
     let caller: Credentials
+    /// Differs between clients at different addresses.
+    var clientMark: UInt64 = 0
     /// Procedures that change files are refused.
     var isReadOnly = false
     /// What ACCESS may grant in this export.

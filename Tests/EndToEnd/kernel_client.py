@@ -11,9 +11,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 WITH_KERNEL_CLIENT = os.path.join(HERE, "../../tools/with-kernel-client")
 
 
-def guest_command(port, shared, *command, options="", memory="1G"):
+def guest_command(port, shared, *command, options="", memory="1G", source="127.0.0.1"):
     return [WITH_KERNEL_CLIENT, "--server", f"127.0.0.1:{port}", "--share", shared, "--timeout", "900",
-            "--memory", memory, *(["--options", options] if options else []), "--", *command]
+            "--memory", memory, "--from", source, *(["--options", options] if options else []), "--", *command]
 
 
 def in_kernel_client(port, shared, *command, **settings):

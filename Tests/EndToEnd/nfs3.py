@@ -194,8 +194,8 @@ class Client:
     A procedure waits for its reply and raises NFSError; with `wait=False` it returns a Pending at once.
     """
 
-    def __init__(self, port, uid=0, gid=0, groups=(), export=b"/"):
-        self.connection = Connection(port, uid, gid, groups)
+    def __init__(self, port, uid=0, gid=0, groups=(), export=b"/", source="127.0.0.1"):
+        self.connection = Connection(port, uid, gid, groups, source)
         self.root = self.mount(export)
 
     def __enter__(self):

@@ -5,7 +5,7 @@ import struct
 
 from harness import check, equal, fails, test
 from nfs3 import (
-    DELETE, EXECUTE, EXTEND, FILE_SYNC, LOOKUP, MODIFY, READ, NFSError, Status, Time)
+    DELETE, EXECUTE, EXTEND, FILE_SYNC, LOOKUP, MODIFY, READ, Client, NFSError, Status, Time)
 from rpc import RPCError
 from store import Store
 
@@ -370,6 +370,9 @@ def create(directory):
         for verifier in (b"ABCDEFGh", b"aBCDEFGH"):  # all eight bytes count
             with fails(Status.EXIST):
                 client.create_exclusive(client.root, b"exclusive", verifier)
+        # Two machines that were started alike make the same verifier now and then.
+        with Client(gateway.port, source="127.0.0.2") as other, fails(Status.EXIST):
+            other.create_exclusive(other.root, b"exclusive", b"ABCDEFGH")
         gateway.kill()
     with store.serve() as gateway, gateway.client() as client:
         equal(client.create_exclusive(client.root, b"exclusive", b"ABCDEFGH").handle, exclusive,

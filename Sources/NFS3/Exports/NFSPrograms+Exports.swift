@@ -34,6 +34,7 @@ extension NFSPrograms {
         var context = CallContext(
             service: service, handles: ExportHandles(codec, exportRoot: exportRoot),
             caller: client.caller(call.credential))
+        context.clientMark = call.clientMark
         if client.access == .readOnly {
             context.isReadOnly = true
             context.grantableRights.subtract([.modify, .extend, .delete])

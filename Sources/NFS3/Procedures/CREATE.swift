@@ -35,7 +35,10 @@ struct CREATE: Procedure {
             switch self.mode {
             case .unchecked(let attributes): .unchecked(try attributes.update())
             case .guarded(let attributes): .guarded(try attributes.update())
-            case .exclusive(let verifier): .exclusive(verifier: verifier)
+            // The same verifier means a retransmission (§3.3.8), but Linux makes it of a clock and a process id:
+            // machines that were started alike, as virtual ones are, have the same now and then. All 8 bytes stay
+            // in it, and who sends it goes in.
+            case .exclusive(let verifier): .exclusive(verifier: verifier ^ context.clientMark)
             }
         let created = try await context.asking { service throws(FileError) in
             try await service.create(name, in: directory, mode: mode, as: context.caller)
