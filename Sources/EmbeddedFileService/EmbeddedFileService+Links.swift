@@ -52,8 +52,7 @@ extension EmbeddedFileService {
         _ type: FileType, _ number: DeviceNumber, _ name: FileName, in directory: FileReference,
         _ attributes: AttributeUpdate, as caller: Credentials
     ) async throws(FileError) -> CreatedEntry {
-        guard allowsDevices else { throw .unsupportedType }
-        guard caller.isSuperuser else { throw .notOwner }
+        guard allowsDevices, caller.isSuperuser else { throw .notOwner }
         return try await make(type, name, in: directory, attributes, as: caller) { $0.device = number }
     }
 

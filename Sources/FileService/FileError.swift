@@ -35,8 +35,6 @@ public enum FileError: Error, Hashable, Sendable, CaseIterable {
     case notSynchronized
     /// The store does not do this.
     case notSupported
-    /// Files of this type are not made here (RFC 1813 §3.3.11).
-    case unsupportedType
     /// Too many links (EMLINK).
     case tooManyLinks
     /// The store cannot take it now; try again (NFS3ERR_JUKEBOX). Linux waits for 5 s.

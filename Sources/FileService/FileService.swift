@@ -301,7 +301,7 @@ public protocol FileService: Sendable {
         as caller: Credentials
     ) async throws(FileError) -> CreatedEntry
 
-    /// Throws `unsupportedType` where the store takes no devices.
+    /// Throws `notOwner` for devices where the store takes none, or not from this caller.
     func makeSpecialFile(
         _ name: FileName, in directory: FileReference, _ kind: SpecialFile, attributes: AttributeUpdate,
         as caller: Credentials

@@ -1,5 +1,5 @@
 // The programs NFS version 3 (100003, RFC 1813) and MOUNT version 3 (100005, RFC 1813 §5) over a file
-// service: finds the procedure, decodes, runs, and encodes failures.
+// service, and the refusals of the lock manager (LockManager): finds the procedure, decodes, runs, and encodes failures.
 //
 // Order: from `handle` to the call of the file service nothing suspends, so calls that a connection
 // starts one after the other reach the service in that order. A COMMIT covers the WRITEs before it.
@@ -16,6 +16,8 @@ internal import XDR
 public struct NFSPrograms<Service: FileService>: RPCDispatcher {
     public static var nfsProgram: UInt32 { 100003 }
     public static var mountProgram: UInt32 { 100005 }
+    /// NLM, which refuses all locks.
+    public static var lockProgram: UInt32 { 100021 }
 
     public let counters = WireCounters()
 
@@ -37,6 +39,7 @@ public struct NFSPrograms<Service: FileService>: RPCDispatcher {
     public func versions(ofProgram program: UInt32) -> ClosedRange<UInt32>? {
         switch program {
         case Self.nfsProgram, Self.mountProgram: 3...3
+        case Self.lockProgram: 1...4
         default: nil
         }
     }
@@ -46,6 +49,7 @@ public struct NFSPrograms<Service: FileService>: RPCDispatcher {
             guard let procedure = MountProcedure(rawValue: call.procedure) else { return .procedureUnavailable }
             return await handle(procedure, call)
         }
+        if call.program == Self.lockProgram { return refuseLock(call) }
         guard let procedure = NFSProcedure(rawValue: call.procedure) else { return .procedureUnavailable }
         return await handle(procedure, call)
     }

@@ -70,6 +70,20 @@ struct CallContext<Service: FileService>: Sendable {
         }
     }
 
+    /// Refuses a directory that is not at or below the root of the export: one to which ".." of a directory leads that
+    /// was moved out of the export. Its handle stays good, but with it nobody gets to the rest of the store.
+    func check(isInside directory: FileReference) async throws(NFSStatus) {
+        guard let dotDot = try? FileName([UInt8]("..".utf8)) else { preconditionFailure("\"..\" is a name") }
+        var ancestor = directory
+        while !handles.isOfWholeStore, ancestor.id != handles.exportRoot {
+            guard ancestor.id != .root else { throw .accessDenied }
+            let below = ancestor
+            ancestor = try await asking { service throws(FileError) in
+                try await service.lookUp(dotDot, in: below, as: .superuser).file
+            }
+        }
+    }
+
     /// Runs an operation of the file service under the protocol's names for its errors.
     func asking<Value: Sendable>(
         _ operation: (Service) async throws(FileError) -> Value

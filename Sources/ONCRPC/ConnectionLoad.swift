@@ -8,7 +8,7 @@
 struct ConnectionLoad {
     private let maxCalls: Int
     private let maxBytes: Int
-    private let budget: ByteBudget
+    let budget: ByteBudget.Account
     /// Calls that were started and whose reply isn't in the kernel yet.
     private(set) var calls = 0
     /// Charges of calls and bytes of unsent replies.
@@ -23,7 +23,7 @@ struct ConnectionLoad {
         var bytes = 0
     }
 
-    init(_ bounds: RPCBounds, budget: ByteBudget) {
+    init(_ bounds: RPCBounds, budget: ByteBudget.Account) {
         maxCalls = bounds.maxCallsInFlight
         maxBytes = bounds.maxBytesInFlight
         self.budget = budget

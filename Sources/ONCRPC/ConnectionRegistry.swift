@@ -1,4 +1,4 @@
-// The connections of a server: their numbers, their bound, and their end at its shutdown. A connection is in here from
+// The connections of a server: their bound, and their end at its shutdown. A connection is in here from
 // its acceptance until it is closed and the last of its calls has ended: calls use what is torn down after the server.
 // Above the bound the one that has been idle longest is closed for the new one.
 //
@@ -24,7 +24,6 @@ protocol RegisteredConnection: AnyObject, Sendable {
 final class ConnectionRegistry: Sendable {
     private struct State {
         var connections: [ConnectionNumber: any RegisteredConnection] = [:]
-        var lastNumber: UInt64 = 0
         /// Connections that are being closed for others; still in `connections`.
         var evicted: Set<ConnectionNumber> = []
         var isDraining = false
@@ -38,14 +37,14 @@ final class ConnectionRegistry: Sendable {
 
     enum Admission {
         /// `evicting` has to be aborted, which is done without the lock.
-        case admitted(ConnectionNumber, evicting: (any RegisteredConnection)?)
+        case admitted(evicting: (any RegisteredConnection)?)
         /// There are too many connections, and all have calls in flight.
         case refused
         /// The server is shutting down.
         case draining
     }
 
-    func add(_ connection: any RegisteredConnection) -> Admission {
+    func add(_ connection: any RegisteredConnection, _ number: ConnectionNumber) -> Admission {
         state.withLock { state in
             if state.isDraining { return .draining }
             var victim: (number: ConnectionNumber, connection: any RegisteredConnection)?
@@ -54,10 +53,8 @@ final class ConnectionRegistry: Sendable {
                 guard let victim else { return .refused }
                 state.evicted.insert(victim.number)
             }
-            state.lastNumber += 1
-            let number = ConnectionNumber(rawValue: state.lastNumber)
             state.connections[number] = connection
-            return .admitted(number, evicting: victim?.connection)
+            return .admitted(evicting: victim?.connection)
         }
     }
 

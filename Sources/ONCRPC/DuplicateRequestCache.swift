@@ -13,7 +13,8 @@
 // Invariants:
 // * An entry is in progress from its `begin` to its `end`, and never evicted then; so there are at most as many of
 //   these as calls in flight. Finished ones are evicted oldest first: within a client when it exceeds its share,
-//   over all clients when the whole exceeds its bounds.
+//   over all clients when the whole exceeds its bounds. What is too old for a copy to come is forgotten as well: a
+//   program that begins with the same xid at each start would otherwise get yesterday's replies, and nothing done.
 // * Finished entries are in one list over all clients, and in one list per client, both in the order of their end.
 //   So the oldest of all is the oldest of its client.
 // * `bytes` is the sum of all entries' charges, and `clients` has the sums per client.
@@ -58,6 +59,8 @@ struct DuplicateRequestCache {
         var connection: ConnectionNumber
         /// nil while the call is in progress.
         var reply: RPCReplyBody?
+        /// When it finished.
+        var endedAtSeconds = 0
         var charge = DuplicateRequestCache.entryBytes
         /// Neighbours in the list of all finished entries.
         var older: Int?
@@ -94,7 +97,9 @@ struct DuplicateRequestCache {
     init(_ bounds: DuplicateRequestBounds) { self.bounds = bounds }
 
     /// A call arrived that must not be repeated.
-    mutating func begin(_ key: Key, on connection: ConnectionNumber) -> Verdict {
+    /// - Parameter now: of a clock that never goes back.
+    mutating func begin(_ key: Key, on connection: ConnectionNumber, atSeconds now: Int) -> Verdict {
+        expire(key, now)
         guard let index = indices[key] else {
             insert(Entry(key: key, connection: connection))
             evict(key.client)
@@ -112,7 +117,7 @@ struct DuplicateRequestCache {
     /// The call has ended. Returns the connection to answer: that of the latest copy.
     /// - Parameter reply: what later copies get; nil if they are to be carried out.
     /// - Precondition: `begin` said `start`, and this is the first `end` after it.
-    mutating func end(_ key: Key, reply: RPCReplyBody?) -> ConnectionNumber {
+    mutating func end(_ key: Key, reply: RPCReplyBody?, atSeconds now: Int) -> ConnectionNumber {
         guard let index = indices[key], let entry = entries[index], entry.reply == nil else {
             preconditionFailure("a call ended that had not begun")
         }
@@ -122,6 +127,7 @@ struct DuplicateRequestCache {
         }
         let replyBytes = reply.header.storageCapacity + (reply.payload?.count ?? 0)
         entries[index]!.reply = reply
+        entries[index]!.endedAtSeconds = now
         entries[index]!.charge += replyBytes
         bytes += replyBytes
         clients[key.client]!.bytes += replyBytes
@@ -139,6 +145,19 @@ struct DuplicateRequestCache {
             evict(oldest)
         }
         while let oldest, count > bounds.maxEntries || bytes > bounds.maxBytes { evict(oldest) }
+    }
+
+    /// Forgets what is too old: a few entries a time, so that no call pays for many, but this one in any case.
+    private mutating func expire(_ key: Key, _ now: Int) {
+        func isTooOld(_ index: Int) -> Bool {
+            guard let entry = entries[index], entry.reply != nil else { return false }
+            return now - entry.endedAtSeconds >= bounds.maxAgeSeconds
+        }
+        var left = 16
+        while let oldest, isTooOld(oldest), left > 0 || indices[key].map(isTooOld) == true {
+            evict(oldest)
+            left -= 1
+        }
     }
 
     /// - Precondition: the oldest finished entry of its client.
@@ -202,6 +221,9 @@ public struct DuplicateRequestBounds: Hashable, Sendable {
     /// Four clients at their bounds, or 65 with a thousand calls each.
     public var maxEntries = 65_536
     public var maxBytes = 64 << 20
+    /// How long a finished call is remembered. Linux gives a silent connection up after 180 s and waits at most 300 s
+    /// until it connects again and sends the call once more.
+    public var maxAgeSeconds = 600
 
     public init() {}
 }

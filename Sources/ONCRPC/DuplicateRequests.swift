@@ -4,20 +4,23 @@
 // serves all: it is taken twice per call that changes something, READ and GETATTR don't touch it.
 
 internal import ErasureCoding
+internal import NIOCore
 internal import Synchronization
 
 /// Recognises calls that were sent again. May be used from any thread.
 final class DuplicateRequests: Sendable {
     private let cache: Mutex<DuplicateRequestCache>
 
+    private static var seconds: Int { Int(NIODeadline.now().uptimeNanoseconds / 1_000_000_000) }
+
     init(_ bounds: DuplicateRequestBounds) { cache = Mutex(DuplicateRequestCache(bounds)) }
 
     func begin(_ key: DuplicateRequestCache.Key, on connection: ConnectionNumber) -> DuplicateRequestCache.Verdict {
-        cache.withLock { $0.begin(key, on: connection) }
+        cache.withLock { $0.begin(key, on: connection, atSeconds: Self.seconds) }
     }
 
     func end(_ key: DuplicateRequestCache.Key, reply: RPCReplyBody?) -> ConnectionNumber {
-        cache.withLock { $0.end(key, reply: reply) }
+        cache.withLock { $0.end(key, reply: reply, atSeconds: Self.seconds) }
     }
 
     func addCounters(to counters: inout RPCCounters) {

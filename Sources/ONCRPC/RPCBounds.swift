@@ -20,18 +20,30 @@ public struct RPCBounds: Hashable, Sendable {
     public var maxUnsentReplyBytes = 4 << 20
     /// The longest reply: that of a READ of the most bytes, and its headers.
     public var maxReplyBytes = Limits.maxTransferBytes + (8 << 10)
-    /// Records up to here are received without asking the budget for them first: 5,000 connections may hold 40 MiB.
+    /// Records up to here are received without asking the budget for them first: 4,096 connections may hold 32 MiB.
     public var maxUnadmittedRecordBytes = 8 << 10
     /// All that connections may hold together: records being received, calls in flight, the longest replies that
-    /// those may make, replies not taken. 256 MiB are eight connections at their own bound. Not in it: what the
-    /// kernel's buffers hold, one read of at most 256 KiB per connection, and one small call per connection, which is
-    /// always let in. At least a record and a reply.
+    /// those may make, replies not taken. An eighth is for the first large record of each connection, so that
+    /// clients that have yet to show that they finish what they begin can't keep it from those that have. ByteBudget
+    /// has the rule by which it is shared. At least a record and a reply for each of the two parts.
+    ///
+    /// Not in it, and bounded by `maxConnections` (4,096): the beginnings of small records, 32 MiB; one call of up
+    /// to 16 KiB per connection, which is always let in, 64 MiB; bytes received and not looked at, 64 MiB and 8 KiB
+    /// per connection, 32 MiB. And two things that come and go with traffic and that only `maxConnections` bounds: what
+    /// the kernel's buffers hold, and NIO's last receive buffer of each connection, at most 256 KiB, of which as much is
+    /// resident as was once filled.
     public var maxBytes = 256 << 20
+    /// Bytes received and not looked at, of connections that wait for room; above, reads are small.
+    public var maxUnparsedBytes = 64 << 20
     /// Connections at a time; above, the one that has been idle longest makes room.
     public var maxConnections = 4096
-    /// How long a record that has begun may stay without another byte, and a reply without one being taken. It is
-    /// looked at in intervals of this length, so it takes up to twice as long until the connection is closed.
+    /// How long a record that has begun may stay without another byte, and a reply without one being taken. Here and
+    /// below it takes up to a quarter more until the connection is closed.
     public var stallTimeout: Duration = .seconds(60)
+    /// The same while somebody waits for what the connection holds. In this time it has to move `minProgressBytes`, or
+    /// what is left of the record or of the replies: a record of 1 MiB takes 85 s at most.
+    public var contendedStallTimeout: Duration = .seconds(5)
+    public var minProgressBytes = 64 << 10
     /// What the duplicate request cache holds.
     public var duplicateRequests = DuplicateRequestBounds()
     /// How long a closing connection, whose last reply is in the kernel, waits for the client to close too. It
@@ -43,6 +55,8 @@ public struct RPCBounds: Hashable, Sendable {
 
     public init() {}
 
-    /// The budget, no smaller than the largest request to it.
-    var budgetBytes: Int { max(maxBytes, maxRecordBytes + maxReplyBytes) }
+    private var largestRequestBytes: Int { maxRecordBytes + maxReplyBytes }
+    /// The two parts of `maxBytes`.
+    var newcomersBudgetBytes: Int { max(maxBytes / 8, largestRequestBytes) }
+    var budgetBytes: Int { max(maxBytes - newcomersBudgetBytes, largestRequestBytes) }
 }

@@ -1,21 +1,28 @@
-// How a connection gets memory for a call from the budget of all connections.
+// How a connection gets memory for a call from the budgets of all connections.
 //
 // A small record is received without asking; its call asks, before it starts, for its record and for the longest reply
 // that it may make. A connection that holds nothing has one small call let in regardless, so that a client that asks for
 // little is served whatever others do. A large record asks for itself and the longest reply of all before its body is
-// received, and gives back what it didn't need when its call is known. So nobody waits who holds bytes that only he can
-// set free, except calls in flight, which end, and replies that are not taken, which time out.
+// received, and gives back what it didn't need when its call is known. A connection's first large record asks the
+// newcomers' budget; its call asks the other one, like that of a small record, and gives back to the newcomers then.
+//
+// So nobody waits for a budget who holds bytes of it that only he can set free, except calls in flight, which end, and
+// replies that are not taken, which time out. Who waits for the main budget may hold bytes of the newcomers'; never
+// the other way round for a record, so there is no circle.
 
 internal import NIOCore
 internal import Synchronization
 
 extension RPCConnection {
+    /// Where large records are received.
+    var recordBudget: ByteBudget.Account { isNewcomer ? newcomersBudget : load.budget }
+
     /// A large record has announced itself; whether it may be received now.
     func admitRecord() -> Bool {
         guard let wanted = reader.wantedBytes else { return false }
         let bytes = wanted + bounds.maxReplyBytes
-        guard parts.budget.take(bytes) else {
-            wait(for: bytes)
+        guard recordBudget.take(bytes) else {
+            wait(for: bytes, recordBudget)
             return false
         }
         reservedBytes = bytes
@@ -26,42 +33,50 @@ extension RPCConnection {
     /// Starts a call, or has it wait for its bytes.
     func admit(_ call: RPCCall, recordBytes: Int) {
         let charge = recordBytes + min(parts.dispatcher.maxReplyBytes(call), bounds.maxReplyBytes)
-        if reservedBytes > 0 {
+        if reservedBytes > 0, !isNewcomer {
             // `wantedBytes` was no less than the record, and no reply is charged with more than the longest.
-            parts.budget.give(reservedBytes - charge)
+            load.budget.give(reservedBytes - charge)
             reservedBytes = 0
         } else if load.bytes == 0, charge <= 2 * bounds.maxUnadmittedRecordBytes {
-            parts.budget.takeRegardless(charge)
-        } else if !parts.budget.take(charge) {
+            load.budget.takeRegardless(charge)
+        } else if !load.budget.take(charge) {
             waitingCall = (call, charge)
-            return wait(for: charge)
+            return wait(for: charge, load.budget)
         }
+        endNewcoming()
         start(call, charge: charge)
     }
 
+    /// The first large record has arrived, and its call has its bytes.
+    private func endNewcoming() {
+        guard reservedBytes > 0 else { return }
+        releaseReservation()
+        isNewcomer = false
+    }
+
     func releaseReservation() {
-        parts.budget.give(reservedBytes)
+        recordBudget.give(reservedBytes)
         reservedBytes = 0
     }
 
-    private func wait(for bytes: Int) {
+    private func wait(for bytes: Int, _ budget: ByteBudget.Account) {
         RPCCounterCells.increment(counters.budgetWaits)
-        isWaitingForBudget = true
-        parts.budget.wait(for: bytes, self)
+        awaitedBudget = budget
+        budget.wait(for: bytes, self)
     }
 }
 
 extension RPCConnection: ByteBudgetWaiter {
     func granted(_ bytes: Int) {
         eventLoop.execute {
-            self.isWaitingForBudget = false
+            guard let budget = self.awaitedBudget.take() else { preconditionFailure("granted without waiting") }
             guard self.phase == .serving, !self.isGivenUp.load(ordering: .acquiring) else {
-                self.parts.budget.give(bytes)
-                return
+                return budget.give(bytes)
             }
             if let (call, charge) = self.waitingCall.take() {
+                self.endNewcoming()
                 guard self.endIdleness() else {
-                    self.parts.budget.give(bytes)
+                    budget.give(bytes)
                     return self.close()
                 }
                 self.start(call, charge: charge)

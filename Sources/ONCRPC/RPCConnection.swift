@@ -13,8 +13,8 @@
 // away. What came before that is started while there is room, also when a FIN follows at once, since a client may
 // close its half of the connection and wait for the replies.
 //
-// Life: serving → draining (the client has sent its last byte, or the server shuts down: calls in flight end and
-// are answered, no call is started) → lingering (the last reply is in the kernel, our side is closed) →
+// Life: serving → draining (the client has sent its last byte, or one after which the stream can't be followed, or the
+// server shuts down: calls in flight end and are answered, no call is started) → lingering (the last reply is in the kernel, our side is closed) →
 // closed (calls that still run end unanswered).
 
 internal import Logging
@@ -38,15 +38,20 @@ final class RPCConnection<Dispatcher: RPCDispatcher>: ChannelDuplexHandler, @unc
     private(set) var context: ChannelHandlerContext?
     private var peer: SocketAddress?
     private(set) var client: ClientAddress?
-    private(set) var number = ConnectionNumber(rawValue: 0)
+    let number: ConnectionNumber
 
     private(set) var phase = Phase.serving
     var reader: RecordReader
     var load: ConnectionLoad
-    /// What a large record that is being received has from the budget, with the reply to it.
+    /// What a large record that is being received has from its budget, with the reply to it.
     var reservedBytes = 0
-    /// Waits in line for the budget; nothing is started or read until it is granted.
-    var isWaitingForBudget = false
+    /// Has not sent a whole large record yet.
+    var isNewcomer = true
+    var newcomersBudget: ByteBudget.Account
+    /// What of `parts.unparsed` is from here.
+    private var unparsedBytes = 0
+    /// In whose line the connection waits; nothing is started or read until it is granted.
+    var awaitedBudget: ByteBudget.Account?
     /// The call for which it waits; nil when it waits for a large record.
     var waitingCall: (call: RPCCall, charge: Int)?
     let idleness = ConnectionIdleness()
@@ -68,14 +73,16 @@ final class RPCConnection<Dispatcher: RPCDispatcher>: ChannelDuplexHandler, @unc
     private var flushIsScheduled = false
     private var outgoing: [ByteBuffer] = []
 
-    init(_ parts: ServerParts<Dispatcher>, eventLoop: any EventLoop) {
+    init(_ parts: ServerParts<Dispatcher>, number: ConnectionNumber, eventLoop: any EventLoop) {
         self.parts = parts
+        self.number = number
         self.eventLoop = eventLoop
         executor = EventLoopTaskExecutor(eventLoop)
         reader = RecordReader(
             maxRecordBytes: parts.bounds.maxRecordBytes, maxFragments: parts.bounds.maxFragmentsPerRecord,
             maxUnadmittedBytes: parts.bounds.maxUnadmittedRecordBytes)
-        load = ConnectionLoad(parts.bounds, budget: parts.budget)
+        load = ConnectionLoad(parts.bounds, budget: parts.budget.account(of: nil))
+        newcomersBudget = parts.newcomersBudget.account(of: nil)
     }
 
     // MARK: Events of the channel
@@ -88,10 +95,11 @@ final class RPCConnection<Dispatcher: RPCDispatcher>: ChannelDuplexHandler, @unc
         peer = context.remoteAddress
         client = peer.flatMap(ClientAddress.init)
         // Without an address the client is gone already.
-        guard client != nil else { return close() }
-        switch parts.registry.add(self) {
-        case .admitted(let number, let evicted):
-            self.number = number
+        guard let client else { return close() }
+        load = ConnectionLoad(bounds, budget: parts.budget.account(of: client))
+        newcomersBudget = parts.newcomersBudget.account(of: client)
+        switch parts.registry.add(self, number) {
+        case .admitted(let evicted):
             guard let evicted else { return }
             RPCCounterCells.increment(counters.connectionsEvicted)
             evicted.abort()
@@ -162,7 +170,7 @@ final class RPCConnection<Dispatcher: RPCDispatcher>: ChannelDuplexHandler, @unc
 
     /// Whether another call may be started.
     private var hasRoom: Bool {
-        phase == .serving && load.hasRoom && !isWaitingForBudget && context?.channel.isWritable == true
+        phase == .serving && load.hasRoom && awaitedBudget == nil && context?.channel.isWritable == true
             && !isGivenUp.load(ordering: .acquiring)
     }
 
@@ -174,20 +182,24 @@ final class RPCConnection<Dispatcher: RPCDispatcher>: ChannelDuplexHandler, @unc
     func startCalls() {
         guard !isStartingCalls else { return }
         isStartingCalls = true
-        defer { isStartingCalls = false }
+        defer {
+            isStartingCalls = false
+            countUnparsed()
+        }
         while hasRoom {
             do throws(RecordReader.Failure) {
                 guard let record = try reader.next() else {
                     if admitRecord() { continue }
                     return
                 }
+                stallWatch.records &+= 1
                 guard endIdleness() else { return close() }
                 receive(record)
                 beginIdlenessIfIdle()
             } catch {
                 RPCCounterCells.increment(counters.badRecords)
                 complain(.badRecord, ["reason": "\(error)"])
-                close()
+                startDraining()
             }
             if load.unflushed.bytes >= bounds.maxUnsentReplyBytes { flush() }
         }
@@ -219,7 +231,7 @@ final class RPCConnection<Dispatcher: RPCDispatcher>: ChannelDuplexHandler, @unc
         case .undecodable:
             RPCCounterCells.increment(counters.badMessages)
             complain(.badMessage, ["bytes": "\(record.count)"])
-            close()
+            startDraining()
         }
     }
 
@@ -348,6 +360,13 @@ final class RPCConnection<Dispatcher: RPCDispatcher>: ChannelDuplexHandler, @unc
         reader.discard()
         waitingCall = nil
         releaseReservation()
+        countUnparsed()
+    }
+
+    private func countUnparsed() {
+        let bytes = reader.pinnedInputBytes
+        parts.unparsed.change(by: bytes - unparsedBytes)
+        unparsedBytes = bytes
     }
 
     // MARK: Idleness and complaints

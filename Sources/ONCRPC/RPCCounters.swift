@@ -56,6 +56,8 @@ public struct RPCCounters: Hashable, Sendable {
     public var budgetWaits = 0
     /// Bytes of `RPCBounds.maxBytes` that are in use now.
     public var bytesInUse = 0
+    /// Memory of bytes that were received and wait for room.
+    public var unparsedBytes = 0
 
     public init() {}
 }

@@ -34,7 +34,7 @@ public final class RPCServer<Dispatcher: RPCDispatcher>: Sendable {
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .serverChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
-                    try channel.pipeline.syncOperations.addHandler(acceptBackoff(parts))
+                    try channel.pipeline.syncOperations.addHandler(acceptGuard(parts))
                 }
             }
             .childChannelOption(.socketOption(.so_keepalive), value: 1)
@@ -48,17 +48,17 @@ public final class RPCServer<Dispatcher: RPCDispatcher>: Sendable {
                 .writeBufferWaterMark,
                 value: .init(low: bounds.maxUnsentReplyBytes / 2, high: bounds.maxUnsentReplyBytes)
             )
-            // 256 KiB: larger ones don't make loopback faster, and a piece of at least half is kept as it is.
             .childChannelOption(
                 .recvAllocator,
-                value: AdaptiveRecvByteBufferAllocator(minimum: 2 << 10, initial: 64 << 10, maximum: 256 << 10)
+                value: ReceiveBuffers(parts.unparsed, maxUnparsedBytes: bounds.maxUnparsedBytes)
             )
             // One per turn: what a connection was sent and can't be used yet is at most that.
             .childChannelOption(.maxMessagesPerRead, value: 1)
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     try channel.pipeline.syncOperations.addHandler(
-                        RPCConnection(parts, eventLoop: channel.eventLoop))
+                        RPCConnection(
+                            parts, number: parts.acceptOrder.take(channel), eventLoop: channel.eventLoop))
                 }
             }
             .bind(host: host, port: port).get()
@@ -68,20 +68,18 @@ public final class RPCServer<Dispatcher: RPCDispatcher>: Sendable {
         return RPCServer(localAddress: localAddress, channel: channel, parts: parts)
     }
 
-    /// Out of descriptors or memory, accepting goes on after a while. Without this NIO would try again at once, and
-    /// spin.
-    private static func acceptBackoff(_ parts: ServerParts<Dispatcher>) -> AcceptBackoffHandler {
-        AcceptBackoffHandler(shouldForwardIOErrorCaught: false) { error in
+    private static func acceptGuard(_ parts: ServerParts<Dispatcher>) -> AcceptGuard {
+        AcceptGuard(onAccept: parts.acceptOrder.number) { error in
             RPCCounterCells.increment(parts.counters.acceptFailures)
             parts.complaints.log(.notAccepted, of: nil, ["error": "\(error)"])
-            return .milliseconds(100)
         }
     }
 
     /// What was counted since the start.
     public var counters: RPCCounters {
         var counters = parts.counters.snapshot
-        counters.bytesInUse = parts.budget.used
+        counters.bytesInUse = parts.budget.used + parts.newcomersBudget.used
+        counters.unparsedBytes = parts.unparsed.bytes
         parts.duplicateRequests.addCounters(to: &counters)
         return counters
     }

@@ -51,6 +51,9 @@ struct RecordReader {
         if buffer.readableBytes > 0 { input.append(buffer) }
     }
 
+    /// The memory of input that waits.
+    var pinnedInputBytes: Int { input.reduce(0) { $0 + $1.storageCapacity } }
+
     /// Forgets all that was received, also the beginning of a record.
     mutating func discard() {
         self = RecordReader(

@@ -7,9 +7,13 @@ struct ServerParts<Dispatcher: RPCDispatcher>: Sendable {
     let dispatcher: Dispatcher
     let bounds: RPCBounds
     let counters = RPCCounterCells()
+    let acceptOrder = AcceptOrder()
     let registry: ConnectionRegistry
     let duplicateRequests: DuplicateRequests
     let budget: ByteBudget
+    /// For the first large record of each connection.
+    let newcomersBudget: ByteBudget
+    let unparsed = UnparsedInput()
     let complaints: ComplaintLog
     let logger: Logger
 
@@ -20,6 +24,7 @@ struct ServerParts<Dispatcher: RPCDispatcher>: Sendable {
         registry = ConnectionRegistry(maxConnections: bounds.maxConnections)
         duplicateRequests = DuplicateRequests(bounds.duplicateRequests)
         budget = ByteBudget(capacity: bounds.budgetBytes)
+        newcomersBudget = ByteBudget(capacity: bounds.newcomersBudgetBytes)
         complaints = ComplaintLog(logger)
     }
 }

@@ -16,10 +16,10 @@ enum ControlSocket {
     /// Answers with what `status` returns until the channel is closed.
     static func serve(
         in data: String, group: any EventLoopGroup, status: @escaping @Sendable () async -> StoreStatus
-    ) async throws -> any Channel {
+    ) async throws(Refusal) -> any Channel {
         let directory = try Directory(data)
         unlink("\(data)/\(name)")
-        let channel = try await ServerBootstrap(group: group)
+        let bootstrap = ServerBootstrap(group: group)
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     Task {
@@ -32,9 +32,15 @@ enum ControlSocket {
                     }
                 }
             }
-            .bind(unixDomainSocketPath: "\(directory.path)/\(name)", cleanupExistingSocketFile: false).get()
-        chmod("\(data)/\(name)", 0o600)
-        return channel
+        do {
+            let channel = try await bootstrap.bind(
+                unixDomainSocketPath: "\(directory.path)/\(name)", cleanupExistingSocketFile: false
+            ).get()
+            chmod("\(data)/\(name)", 0o600)
+            return channel
+        } catch {
+            throw Refusal(.configuration, "cannot listen on \(data)/\(name): \(error)")
+        }
     }
 
     /// Takes the socket away at the end.
@@ -71,7 +77,7 @@ enum ControlSocket {
         private let descriptor: Int32
         var path: String { "/proc/self/fd/\(descriptor)" }
 
-        init(_ path: String) throws {
+        init(_ path: String) throws(Refusal) {
             descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
             guard descriptor >= 0 else { throw Refusal(.configuration, "\(path): \(String(cString: strerror(errno)))") }
         }

@@ -25,13 +25,16 @@ struct ExportReload<Service: FileService>: Sendable {
             log.error("SIGHUP: the exports stay as they are: \(error.message)")
             return
         }
-        let changes = Self.changes(from: table.exports, to: read.exports ?? [.open])
-        table.replace(read.exports ?? [.open])
+        // A file that is empty for a moment, or lost a line, must not open everything to everyone.
+        guard read.exports != nil || table.exports == [.open] else {
+            log.error("SIGHUP: the exports stay as they are: \(path) has none; serving all to everyone takes a restart")
+            return
+        }
+        let exports = read.exports ?? [.open]
+        let changes = Self.changes(from: table.exports, to: exports)
+        table.replace(exports)
         await findRoots()
         log.info("SIGHUP: exports reloaded: \(changes.isEmpty ? "no change" : changes.joined(separator: ", "))")
-        if read.exports == nil, configuration.exports != nil {
-            log.warning("SIGHUP: there are no exports in the configuration: everyone may read and change all files")
-        }
         let others = configuration.keys(changedIn: read)
         if !others.isEmpty {
             log.warning("SIGHUP: a restart is needed for the changes of: \(others.joined(separator: ", "))")

@@ -1,4 +1,5 @@
-// NFS and MOUNT in this machine's rpcbind (RFC 1833), so that clients find the port by themselves.
+// NFS, MOUNT and the lock manager that refuses in this machine's rpcbind (RFC 1833), so that clients find the port by
+// themselves.
 //
 // libtirpc's calls block, up to minutes when rpcbind hangs. They run on a thread of their own and are given up after
 // `patience`; a thread that hangs is left behind.
@@ -13,19 +14,33 @@ import Synchronization
 
 /// What was registered.
 struct RpcbindRegistration: Sendable {
-    private static let programs = [
-        NFSPrograms<EmbeddedFileService>.nfsProgram, NFSPrograms<EmbeddedFileService>.mountProgram,
+    private struct Mapping: Hashable {
+        let program: UInt32
+        let version: UInt32
+    }
+
+    private static let served = [
+        Mapping(program: NFSPrograms<EmbeddedFileService>.nfsProgram, version: 3),
+        Mapping(program: NFSPrograms<EmbeddedFileService>.mountProgram, version: 3),
     ]
-    private static let version: UInt32 = 3
+
+    /// NLM, in the versions that are in use. Registered so that a client that looks for it is refused: without a
+    /// registration Linux asks rpcbind again and again, and who waits for the lock hangs.
+    private static let lockManager = [1, 3, 4].map {
+        Mapping(program: NFSPrograms<EmbeddedFileService>.lockProgram, version: $0)
+    }
+
     private static let patience = Duration.seconds(10)
 
     private let address: SocketAddress
+    private var mappings: [Mapping] = []
 
-    /// Registers both programs at the address where they are served. A registration that another server has is left
-    /// alone and refused; one of this very address is of a process that is gone, since its port is ours, and replaced.
-    static func register(_ address: SocketAddress) async throws(Refusal) -> RpcbindRegistration {
+    /// Registers the programs at the address where they are served. A registration of NFS or MOUNT that another server
+    /// has is left alone and refused; one of this very address is of a process that is gone, since its port is ours, and
+    /// replaced. A lock manager that another has, the kernel's for what this machine mounts, is left to it.
+    static func register(_ address: SocketAddress, log: Logger) async throws(Refusal) -> RpcbindRegistration {
         let outcome = await onThread { () -> Result<RpcbindRegistration, Refusal> in
-            Result { () throws(Refusal) in try registerBlocking(address) }
+            Result { () throws(Refusal) in try registerBlocking(address, log: log) }
         }
         guard let outcome else {
             throw Refusal(.unavailable, "rpcbind has not answered for \(patience.components.seconds) s")
@@ -39,38 +54,52 @@ struct RpcbindRegistration: Sendable {
         if isDone != true { log.warning("rpcbind did not take the registration of NFS and MOUNT back") }
     }
 
-    private static func registerBlocking(_ address: SocketAddress) throws(Refusal) -> RpcbindRegistration {
-        let registration = RpcbindRegistration(address: address)
-        for program in programs {
-            if registration.set(program) { continue }
-            do throws(Refusal) {
-                try registration.takeOver(program)
-            } catch {
-                registration.unregisterBlocking(before: program)
-                throw error
+    private static func registerBlocking(_ address: SocketAddress, log: Logger) throws(Refusal) -> RpcbindRegistration {
+        var registration = RpcbindRegistration(address: address)
+        do throws(Refusal) {
+            for mapping in served {
+                guard let other = try registration.add(mapping) else { continue }
+                throw Refusal(
+                    .unavailable,
+                    "program \(mapping.program) version \(mapping.version) is registered with rpcbind by another server, "
+                        + "at \(other); stop that first, or if it is gone: "
+                        + "rpcinfo -d \(mapping.program) \(mapping.version)")
             }
+            for mapping in lockManager {
+                guard let other = try registration.add(mapping) else { continue }
+                log.warning(
+                    """
+                    the lock manager (program \(mapping.program) version \(mapping.version)) registered with rpcbind is \
+                    another server's, at \(other): it can't lock files of this gateway
+                    """)
+            }
+        } catch {
+            registration.unregisterBlocking()
+            throw error
         }
         return registration
     }
 
-    private func takeOver(_ program: UInt32) throws(Refusal) {
-        guard let other = registered(program) else {
-            throw Refusal(
-                .unavailable,
-                "this machine's rpcbind doesn't answer or takes no registrations; start it (as root, or with -i for "
-                    + "other users), or leave --rpcbind out")
+    /// Returns the universal address of another server that has it.
+    private mutating func add(_ mapping: Mapping) throws(Refusal) -> String? {
+        if !set(mapping) {
+            guard let other = registered(mapping) else {
+                throw Refusal(
+                    .unavailable,
+                    "this machine's rpcbind doesn't answer or takes no registrations; start it (as root, or with -i for "
+                        + "other users), or leave --rpcbind out")
+            }
+            guard other == universalAddress, unset(mapping), set(mapping) else { return other }
         }
-        if other == universalAddress, unset(program), set(program) { return }
-        throw Refusal(
-            .unavailable,
-            "program \(program) version \(Self.version) is registered with rpcbind by another server, at \(other); "
-                + "stop that first, or if it is gone: rpcinfo -d \(program) \(Self.version)")
+        mappings.append(mapping)
+        return nil
     }
 
+    /// Leaves alone what another server has registered over ours, as the kernel's lock manager does.
     @discardableResult
-    private func unregisterBlocking(before last: UInt32? = nil) -> Bool {
+    private func unregisterBlocking() -> Bool {
         // One after the other, even if one fails.
-        Self.programs.prefix { $0 != last }.map(unset).allSatisfy { $0 }
+        mappings.filter { registered($0) == universalAddress }.map(unset).allSatisfy { $0 }
     }
 
     /// The netid of RFC 5665.
@@ -90,29 +119,27 @@ struct RpcbindRegistration: Sendable {
         return body(network)
     }
 
-    private func set(_ program: UInt32) -> Bool {
+    private func set(_ mapping: Mapping) -> Bool {
         withNetwork { network in
             address.withSockAddr { pointer, count in
                 var buffer = netbuf(
                     maxlen: UInt32(count), len: UInt32(count), buf: UnsafeMutableRawPointer(mutating: pointer))
-                return rpcb_set(rpcprog_t(program), rpcvers_t(Self.version), network, &buffer) != 0
+                return rpcb_set(rpcprog_t(mapping.program), rpcvers_t(mapping.version), network, &buffer) != 0
             }
         } ?? false
     }
 
-    private func unset(_ program: UInt32) -> Bool {
-        withNetwork { rpcb_unset(rpcprog_t(program), rpcvers_t(Self.version), $0) != 0 } ?? false
+    private func unset(_ mapping: Mapping) -> Bool {
+        withNetwork { rpcb_unset(rpcprog_t(mapping.program), rpcvers_t(mapping.version), $0) != 0 } ?? false
     }
 
     /// The universal address under which a program is registered; nil when it isn't or rpcbind doesn't answer.
-    private func registered(_ program: UInt32) -> String? {
+    private func registered(_ mapping: Mapping) -> String? {
         withNetwork { network -> String? in
             var next = rpcb_getmaps(network, address.protocol == .inet6 ? "::1" : "127.0.0.1")
             while let entry = next {
                 let map = entry.pointee.rpcb_map
-                if UInt32(truncatingIfNeeded: map.r_prog) == program,
-                    UInt32(truncatingIfNeeded: map.r_vers) == Self.version, String(cString: map.r_netid) == netid
-                {
+                if map.r_prog == mapping.program, map.r_vers == mapping.version, String(cString: map.r_netid) == netid {
                     return String(cString: map.r_addr)
                 }
                 next = entry.pointee.rpcb_next

@@ -3,6 +3,7 @@
 import ArgumentParser
 import EmbeddedFileService
 import Foundation
+import Glibc
 import Logging
 import Model
 import NFS3
@@ -34,10 +35,14 @@ struct Serve: AsyncParsableCommand {
     @Flag(help: "Let the superuser of clients make block and character devices.")
     var devices = false
 
-    @Flag(inversion: .prefixedNo, help: "Register NFS and MOUNT with this machine's rpcbind. Default: no.")
+    @Flag(
+        inversion: .prefixedNo,
+        help: "Register NFS, MOUNT and NLM with this machine's rpcbind. Default: no.")
     var rpcbind: Bool?
 
     func run() async throws {
+        // Until the reload listens for it, a SIGHUP must not end the process: the exports are read at the start anyway.
+        signal(SIGHUP, SIG_IGN)
         var flags = store.configuration
         flags.listen = listen
         flags.rpcbind = rpcbind
@@ -52,6 +57,7 @@ struct Serve: AsyncParsableCommand {
         }
         let policy = try configuration.parsedPolicy(isFromFlag: store.policy != nil)
 
+        try ProcMount.check()
         let log = Logger(label: "sluice") { StreamLogHandler.standardError(label: $0) }
         let descriptors = OpenFileLimit.raise()
         let fileSystem = FileSystem()
@@ -123,18 +129,14 @@ struct Gateway: Service {
             _ = await files.close()
             throw Refusal(.unavailable, "cannot listen on \(address.host):\(address.port): \(error)")
         }
-        let control = try await ControlSocket.serve(in: data, group: group) { [files] in await files.status() }
+        var control: (any Channel)?
         var registration: RpcbindRegistration?
-        if usesRpcbind {
-            do throws(Refusal) {
-                registration = try await RpcbindRegistration.register(server.localAddress)
-            } catch {
-                try? await control.close()
-                ControlSocket.remove(from: data)
-                await server.shutdown()
-                _ = await files.close()
-                throw error
-            }
+        do throws(Refusal) {
+            control = try await ControlSocket.serve(in: data, group: group) { [files] in await files.status() }
+            if usesRpcbind { registration = try await RpcbindRegistration.register(server.localAddress, log: log) }
+        } catch {
+            _ = await stop(control, server)
+            throw error
         }
         // Before the line that says it serves, so that a SIGHUP after it is always caught.
         let hangups = await UnixSignalsSequence(trapping: .sighup)
@@ -152,14 +154,23 @@ struct Gateway: Service {
 
         log.info("stopping: no new calls, settling files")
         if let registration { await registration.unregister(log: log) }
-        try? await control.close()
-        ControlSocket.remove(from: data)
-        await server.shutdown()
-        let failures = await files.close()
+        let failures = await stop(control, server)
         guard failures == 0 else {
             throw Refusal(.inputOutput, "the last bytes of \(failures) files could not be written; see the log")
         }
         log.info("stopped; everything is durable")
+    }
+
+    /// Answers nobody any more and makes everything durable; returns how many files it could not settle.
+    private func stop(
+        _ control: (any Channel)?, _ server: RPCServer<NFSPrograms<EmbeddedFileService>>
+    ) async -> Int {
+        if let control {
+            try? await control.close()
+            ControlSocket.remove(from: data)
+        }
+        await server.shutdown()
+        return await files.close()
     }
 
     /// Returns when shutdown begins; until then ticks the files once a second, and reloads the exports at SIGHUP.

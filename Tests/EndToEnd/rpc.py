@@ -17,8 +17,8 @@ class RPCError(Exception):
 
 
 class Connection:
-    def __init__(self, port, uid=0, gid=0, groups=()):
-        self.socket = socket.create_connection(("127.0.0.1", port), 30)
+    def __init__(self, port, uid=0, gid=0, groups=(), source="127.0.0.1"):
+        self.socket = socket.create_connection(("127.0.0.1", port), 30, (source, 0))
         self.socket.settimeout(CALL_TIMEOUT_SECONDS)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.incoming = self.socket.makefile("rb", buffering=1 << 20)

@@ -96,6 +96,11 @@ def exports(directory):
         with fails(Status.ACCES, what="GETATTR after a reload that failed"):
             client.getattr(file)
 
+        open(config, "w").close()
+        reload(running, "stay as they are")
+        with fails(Status.ACCES, what="GETATTR after a reload without exports"):
+            client.getattr(file)
+
         write(config, ("/projects", ALL), policy="RS-3-2-64k")
         log = reload(running, "restart is needed")
         check("policy" in log, f"the changed key isn't named: {log}")
@@ -105,6 +110,31 @@ def exports(directory):
         equal(running.stop(), 0, "the exit code of SIGTERM")
     with serve(directory) as running, Client(running.port, export=b"/projects") as client:
         equal(client.read(file, 0, 100).data, b"HELLO", "what is read with a handle from before the restart")
+
+
+@test("a directory that is moved out of its export keeps working by handle, but its .. doesn't lead out of the export")
+def moved_out(directory):
+    config = os.path.join(directory, "sluice.yaml")
+    write(config, ("/", ALL))
+    with serve(directory) as running:
+        with running.client() as whole:
+            public = whole.mkdir(whole.root, b"public", mode=0o777).handle
+            low = whole.mkdir(whole.mkdir(public, b"sub", mode=0o777).handle, b"low", mode=0o777).handle
+            write(config, ("/", ALL), ("/public", ALL))
+            reload(running, "added /public")
+            client = Client(running.port, export=b"/public")
+            sub = client.lookup(client.root, b"sub").handle
+            low = client.lookup(sub, b"low").handle
+            equal(client.lookup(low, b"..").handle, sub, "the handle of .. inside the export")
+            equal(client.lookup(sub, b"..").handle, client.root, "the handle of .. below the export's root")
+            whole.rename(public, b"sub", whole.root, b"moved")
+            client.create(sub, b"file")
+            for handle in (sub, low):
+                with fails(Status.ACCES, what="LOOKUP of .. outside of the export"):
+                    client.lookup(handle, b"..")
+            parent = [entry for entry in client.readdirplus(sub).entries if entry.name == b".."]
+            equal([(entry.handle, entry.attributes) for entry in parent], [(None, None)], "READDIRPLUS of ..")
+            equal(whole.lookup(whole.lookup(whole.root, b"moved").handle, b"..").handle, whole.root, ".. of the whole")
 
 
 @test("root squash, and privileged ports unless an export does without")
@@ -146,6 +176,8 @@ def mistake(directory):
 RPCBIND = """\
 set -eu
 mount --make-rprivate /
+# Of the new PID namespace: with another one's the gateway's runtime would be lost, and it refuses to start.
+mount -t proc proc /proc
 mount -t tmpfs tmpfs /run
 mkdir /run/rpcbind
 ip link set lo up
@@ -153,7 +185,7 @@ exec "$@"
 """
 
 
-@test("--rpcbind registers NFS and MOUNT, refuses when another server has them, and unregisters at exit")
+@test("--rpcbind registers NFS, MOUNT and NLM, refuses when another server has them, and unregisters at exit")
 def rpcbind(directory):
     for program in ("rpcbind", "rpcinfo", "unshare", "ip"):
         check(shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin"), f"{program} is not installed")
@@ -197,8 +229,9 @@ def inside_namespace(binary, directory):
         time.sleep(0.05)
 
     with serve(directory, "--rpcbind") as running:
-        both = {(100003, 3, "tcp"): running.port, (100005, 3, "tcp"): running.port}
-        equal(registered(), both, "what is registered")
+        # NLM, which is not served, so that it's answered PROG_UNAVAIL (test_locks.py).
+        programs = ((100003, 3), (100005, 3), (100021, 1), (100021, 3), (100021, 4))
+        equal(registered(), {(*program, "tcp"): running.port for program in programs}, "what is registered")
         equal(running.stop(), 0, "the exit code of SIGTERM")
     equal(registered(), {}, "what is registered after the end")
 
@@ -221,7 +254,18 @@ def inside_namespace(binary, directory):
         subprocess.run(["rpcinfo", "-d", "100003", "3"], check=True, timeout=60)
         running.kill()
     equal(refusal().code, 69, "the exit code when MOUNT is another's")
-    equal(list(registered()), [(100005, 3, "tcp")], "what is registered after a refusal half way")
+    check((100003, 3, "tcp") not in registered(), "NFS is still registered after a refusal half way")
+    equal(registered()[100005, 3, "tcp"], running.port, "MOUNT after a refusal half way")
+    subprocess.run(["rpcinfo", "-d", "100005", "3"], check=True, timeout=60)
+
+    # A lock manager of another, here what kill -9 left: it stays, with a warning.
+    with serve(directory, "--rpcbind") as successor:
+        check(f"registered with rpcbind is another server's, at 127.0.0.1.{running.port >> 8}.{running.port & 0xff}"
+              in "".join(successor.lines), "no warning of another's lock manager")
+        equal(registered()[100003, 3, "tcp"], successor.port, "NFS beside another's lock manager")
+        equal(successor.stop(), 0, "the exit code of SIGTERM")
+    locks = {(100021, version, "tcp"): running.port for version in (1, 3, 4)}
+    equal(registered(), locks, "what is registered after the end")
     server.kill()
     server.wait()
 

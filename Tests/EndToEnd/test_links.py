@@ -75,7 +75,7 @@ def special_files(directory):
         for name, kind in ((b"fifo", FIFO), (b"socket", SOCKET)):
             equal(client.mknod(client.root, name, kind, mode=0o622).attributes.type, kind, "the type")
         for arguments in ((BLOCK, (8, 1)), (4, (1, 3))):
-            with fails(Status.BADTYPE, what="MKNOD of a device"):
+            with fails(Status.PERM, what="MKNOD of a device"):
                 client.mknod(client.root, b"device", *arguments)
         equal(gateway.stop(), 0, "the exit code")
     with store.serve() as gateway, gateway.client() as client:
@@ -111,17 +111,17 @@ def devices(directory):
         gateway.kill()
     with store.serve() as gateway, gateway.client() as client:
         equal(client.getattr(client.walk(b"disk")).attributes.device, (259, 1 << 19), "the device after the restart")
-        with fails(Status.BADTYPE):
+        with fails(Status.PERM):
             client.mknod(client.root, b"other", BLOCK, (259, 1))
 
 
-@test("the probes that clients make are answered: NFS ACL, NLM, NFS 2 and 4 (RFC 5531 §9)")
+@test("the probes that clients make are answered: NFS ACL, rquota, NSM, NFS 2 and 4 (RFC 5531 §9)")
 def probes(directory):
     unavailable, mismatch = struct.pack(">I", 1), struct.pack(">III", 2, 3, 3)
     with Store(directory, 3, 2, cell_kib=64).serve() as gateway:
         connection = Connection(gateway.port)
         for program, version, answer in (
-                (100227, 3, unavailable), (100021, 4, unavailable), (100021, 1, unavailable), (100011, 1, unavailable),
+                (100227, 3, unavailable), (100011, 1, unavailable), (100024, 1, unavailable),
                 (100003, 2, mismatch), (100003, 4, mismatch), (100005, 4, mismatch)):
             connection.send(program, version, 0, b"")
             record = connection.receive_record()

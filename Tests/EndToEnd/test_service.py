@@ -3,7 +3,9 @@
 import os
 import shutil
 import socket
+import subprocess
 
+import gateway
 from gateway import Gateway, Refused, sluice, status
 from harness import Failure, check, equal, test
 from nfs3 import FILE_SYNC
@@ -308,3 +310,15 @@ def few_descriptors(directory):
             equal(client.read_file(handle), b"bytes of %d" % number, "the bytes")
         equal(store.status()["health"], "green", "health")
         equal(gateway.stop(), 0, "the exit code of SIGTERM")
+
+
+@test("a start with the /proc of another PID namespace is refused, since the runtime's threads would not survive it")
+def foreign_proc(directory):
+    data = os.path.join(directory, "data")
+    done = subprocess.run(
+        ["unshare", "--pid", "--fork", "--kill-child=KILL", gateway.binary, "serve", "--data", data, "--volumes", "3",
+         "--listen", "127.0.0.1:0"],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    equal(done.returncode, CONFIGURATION, "the exit code")
+    check("/proc" in done.stderr, done.stderr)
+    check(not os.path.exists(data), "something was made")

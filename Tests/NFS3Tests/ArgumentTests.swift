@@ -177,12 +177,13 @@ struct ArgumentTests {
         }
     }
 
-    @Test("the programs are NFS 3 and MOUNT 3 only (RFC 1813 §2, §5.1)")
+    @Test("the programs are NFS 3 and MOUNT 3 (RFC 1813 §2, §5.1), and NLM 1 to 4, which refuses")
     func versions() {
         let programs = Programs().programs
         #expect(programs.versions(ofProgram: 100003) == 3...3)
         #expect(programs.versions(ofProgram: 100005) == 3...3)
-        #expect(programs.versions(ofProgram: 100021) == nil)
+        #expect(programs.versions(ofProgram: 100021) == 1...4)
+        #expect(programs.versions(ofProgram: 100227) == nil)
     }
 
     @Test("no arguments crash any procedure", arguments: [1, 2, 3, 4] as [UInt64])

@@ -130,7 +130,7 @@ struct FailureTests {
             .notOwner: 1, .notFound: 2, .inputOutput: 5, .accessDenied: 13, .alreadyExists: 17, .notDirectory: 20,
             .isDirectory: 21, .invalidArgument: 22, .fileTooBig: 27, .noSpace: 28, .readOnly: 30, .tooManyLinks: 31,
             .nameTooLong: 63, .notEmpty: 66, .stale: 70, .notSynchronized: 10002, .notSupported: 10004,
-            .unsupportedType: 10007, .busy: 10008,
+            .busy: 10008,
         ]
         #expect(expected.count == FileError.allCases.count)
         for (error, status) in expected { #expect(NFSStatus(error).rawValue == status, "\(error)") }

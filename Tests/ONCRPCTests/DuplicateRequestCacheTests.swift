@@ -38,42 +38,42 @@ struct DuplicateRequestCacheTests {
     func inProgress() {
         var cache = DuplicateRequestCache(DuplicateRequestBounds())
         let key = Self.key(1)
-        #expect(Self.text(cache.begin(key, on: Self.connection(2))) == "start")
-        #expect(Self.text(cache.begin(key, on: Self.connection(2))) == "drop")
-        #expect(Self.text(cache.begin(key, on: Self.connection(3))) == "await, gave up 2")
-        #expect(Self.text(cache.begin(key, on: Self.connection(2))) == "left over")
-        #expect(Self.text(cache.begin(key, on: Self.connection(5))) == "await, gave up 3")
-        #expect(cache.end(key, reply: Self.body(7)) == Self.connection(5))
+        #expect(Self.text(cache.begin(key, on: Self.connection(2), atSeconds: 0)) == "start")
+        #expect(Self.text(cache.begin(key, on: Self.connection(2), atSeconds: 0)) == "drop")
+        #expect(Self.text(cache.begin(key, on: Self.connection(3), atSeconds: 0)) == "await, gave up 2")
+        #expect(Self.text(cache.begin(key, on: Self.connection(2), atSeconds: 0)) == "left over")
+        #expect(Self.text(cache.begin(key, on: Self.connection(5), atSeconds: 0)) == "await, gave up 3")
+        #expect(cache.end(key, reply: Self.body(7), atSeconds: 0) == Self.connection(5))
     }
 
     @Test("a copy of a finished call gets its reply; one that an older connection still held gets none")
     func finished() {
         var cache = DuplicateRequestCache(DuplicateRequestBounds())
         let key = Self.key(1)
-        _ = cache.begin(key, on: Self.connection(2))
-        #expect(cache.end(key, reply: Self.body(7)) == Self.connection(2))
-        #expect(Self.text(cache.begin(key, on: Self.connection(2))) == "replay 7, gave up 0")
-        #expect(Self.text(cache.begin(key, on: Self.connection(1))) == "left over")
-        #expect(Self.text(cache.begin(key, on: Self.connection(4))) == "replay 7, gave up 2")
-        #expect(Self.text(cache.begin(key, on: Self.connection(2))) == "left over")
+        _ = cache.begin(key, on: Self.connection(2), atSeconds: 0)
+        #expect(cache.end(key, reply: Self.body(7), atSeconds: 0) == Self.connection(2))
+        #expect(Self.text(cache.begin(key, on: Self.connection(2), atSeconds: 0)) == "replay 7, gave up 0")
+        #expect(Self.text(cache.begin(key, on: Self.connection(1), atSeconds: 0)) == "left over")
+        #expect(Self.text(cache.begin(key, on: Self.connection(4), atSeconds: 0)) == "replay 7, gave up 2")
+        #expect(Self.text(cache.begin(key, on: Self.connection(2), atSeconds: 0)) == "left over")
     }
 
     @Test("a call whose reply is not kept is carried out again")
     func notKept() {
         var cache = DuplicateRequestCache(DuplicateRequestBounds())
         let key = Self.key(1)
-        _ = cache.begin(key, on: Self.connection(1))
-        #expect(cache.end(key, reply: nil) == Self.connection(1))
+        _ = cache.begin(key, on: Self.connection(1), atSeconds: 0)
+        #expect(cache.end(key, reply: nil, atSeconds: 0) == Self.connection(1))
         #expect(cache.count == 0)
         #expect(cache.bytes == 0)
-        #expect(Self.text(cache.begin(key, on: Self.connection(1))) == "start")
+        #expect(Self.text(cache.begin(key, on: Self.connection(1), atSeconds: 0)) == "start")
     }
 
     @Test("what differs in anything of the key but the port is another call")
     func keys() {
         let first = Self.key(1)
         var cache = DuplicateRequestCache(DuplicateRequestBounds())
-        _ = cache.begin(first, on: Self.connection(1))
+        _ = cache.begin(first, on: Self.connection(1), atSeconds: 0)
         typealias Key = DuplicateRequestCache.Key
         let others = [
             Self.key(1, client: 2), Self.key(2),
@@ -93,7 +93,7 @@ struct DuplicateRequestCacheTests {
                 client: first.client, xid: 1, program: 100_003, version: 3, procedure: 7, argumentsCount: 100,
                 argumentsChecksum: 6),
         ]
-        for other in others { #expect(Self.text(cache.begin(other, on: Self.connection(1))) == "start") }
+        for other in others { #expect(Self.text(cache.begin(other, on: Self.connection(1), atSeconds: 0)) == "start") }
     }
 
     @Test("addresses: the port doesn't count, families do, and a mapped IPv4 address is that address")
@@ -116,17 +116,17 @@ struct DuplicateRequestCacheTests {
         bounds.maxEntries = 100
         var cache = DuplicateRequestCache(bounds)
         let quiet = Self.key(1, client: 2)
-        _ = cache.begin(quiet, on: Self.connection(1))
-        _ = cache.end(quiet, reply: Self.body(99))
+        _ = cache.begin(quiet, on: Self.connection(1), atSeconds: 0)
+        _ = cache.end(quiet, reply: Self.body(99), atSeconds: 0)
         for xid in 0..<1000 {
-            _ = cache.begin(Self.key(xid), on: Self.connection(2))
-            _ = cache.end(Self.key(xid), reply: Self.body(xid))
+            _ = cache.begin(Self.key(xid), on: Self.connection(2), atSeconds: 0)
+            _ = cache.end(Self.key(xid), reply: Self.body(xid), atSeconds: 0)
         }
         #expect(cache.count == 11)
         #expect(cache.evictions == 990)
-        #expect(Self.text(cache.begin(quiet, on: Self.connection(1))) == "replay 99, gave up 0")
-        #expect(Self.text(cache.begin(Self.key(990), on: Self.connection(2))) == "replay 990, gave up 0")
-        #expect(Self.text(cache.begin(Self.key(989), on: Self.connection(2))) == "start")
+        #expect(Self.text(cache.begin(quiet, on: Self.connection(1), atSeconds: 0)) == "replay 99, gave up 0")
+        #expect(Self.text(cache.begin(Self.key(990), on: Self.connection(2), atSeconds: 0)) == "replay 990, gave up 0")
+        #expect(Self.text(cache.begin(Self.key(989), on: Self.connection(2), atSeconds: 0)) == "start")
     }
 
     @Test("replies are charged with their buffers, and bytes are bounded")
@@ -136,12 +136,35 @@ struct DuplicateRequestCacheTests {
         var cache = DuplicateRequestCache(bounds)
         for xid in 0..<500 {
             let client = UInt8(xid % 50)
-            _ = cache.begin(Self.key(xid, client: client), on: Self.connection(1))
+            _ = cache.begin(Self.key(xid, client: client), on: Self.connection(1), atSeconds: 0)
             _ = cache.end(
-                Self.key(xid, client: client), reply: RPCReplyBody(ByteBuffer(repeating: 0, count: 4096)))
+                Self.key(xid, client: client), reply: RPCReplyBody(ByteBuffer(repeating: 0, count: 4096)), atSeconds: 0)
             #expect(cache.bytes <= 100_000)
         }
         #expect(cache.count == 100_000 / (4096 + DuplicateRequestCache.entryBytes))
+    }
+
+    @Test("what has finished long ago is forgotten: a program whose xids begin anew isn't given old replies")
+    func age() {
+        var bounds = DuplicateRequestBounds()
+        bounds.maxAgeSeconds = 600
+        var cache = DuplicateRequestCache(bounds)
+        let (running, old) = (Self.key(0), Self.key(1))
+        _ = cache.begin(running, on: Self.connection(1), atSeconds: 0)
+        for xid in 1...100 {
+            _ = cache.begin(Self.key(xid), on: Self.connection(1), atSeconds: 0)
+            _ = cache.end(Self.key(xid), reply: Self.body(xid), atSeconds: xid)
+        }
+        #expect(Self.text(cache.begin(old, on: Self.connection(2), atSeconds: 600)) == "replay 1, gave up 1")
+        #expect(Self.text(cache.begin(old, on: Self.connection(3), atSeconds: 601)) == "start")
+        // However many older ones are still there.
+        #expect(Self.text(cache.begin(Self.key(90), on: Self.connection(2), atSeconds: 690)) == "start")
+        #expect(Self.text(cache.begin(Self.key(91), on: Self.connection(1), atSeconds: 690)) == "replay 91, gave up 0")
+        #expect(cache.evictions == 90)
+        // In progress: never too old.
+        #expect(Self.text(cache.begin(running, on: Self.connection(1), atSeconds: 10_000)) == "drop")
+        #expect(cache.end(running, reply: Self.body(7), atSeconds: 10_000) == Self.connection(1))
+        #expect(Self.text(cache.begin(running, on: Self.connection(1), atSeconds: 10_599)) == "replay 7, gave up 0")
     }
 
     @Test("calls in progress are never forgotten, whatever the bounds")
@@ -150,9 +173,13 @@ struct DuplicateRequestCacheTests {
         bounds.maxEntries = 4
         bounds.maxEntriesPerClient = 2
         var cache = DuplicateRequestCache(bounds)
-        for xid in 0..<20 { _ = cache.begin(Self.key(xid), on: Self.connection(1)) }
-        for xid in 0..<20 { #expect(Self.text(cache.begin(Self.key(xid), on: Self.connection(1))) == "drop") }
-        for xid in 0..<20 { #expect(cache.end(Self.key(xid), reply: Self.body(xid)) == Self.connection(1)) }
+        for xid in 0..<20 { _ = cache.begin(Self.key(xid), on: Self.connection(1), atSeconds: 0) }
+        for xid in 0..<20 {
+            #expect(Self.text(cache.begin(Self.key(xid), on: Self.connection(1), atSeconds: 0)) == "drop")
+        }
+        for xid in 0..<20 {
+            #expect(cache.end(Self.key(xid), reply: Self.body(xid), atSeconds: 0) == Self.connection(1))
+        }
         #expect(cache.count == 2)
     }
 
@@ -217,7 +244,8 @@ struct DuplicateRequestCacheTests {
             if let index, !calls[index].isFinished, Bool.random(using: &generator) {
                 let isKept = Int.random(in: 0..<4, using: &generator) > 0
                 #expect(
-                    cache.end(Self.key(xid, client: client), reply: isKept ? Self.body(step) : nil).rawValue
+                    cache.end(Self.key(xid, client: client), reply: isKept ? Self.body(step) : nil, atSeconds: 0)
+                        .rawValue
                         == calls[index].connection, "seed \(seed) step \(step)")
                 if isKept {
                     finishes += 1
@@ -229,7 +257,8 @@ struct DuplicateRequestCacheTests {
                     calls.remove(at: index)
                 }
             } else {
-                let verdict = Self.text(cache.begin(Self.key(xid, client: client), on: Self.connection(connection)))
+                let verdict = Self.text(
+                    cache.begin(Self.key(xid, client: client), on: Self.connection(connection), atSeconds: 0))
                 var expected = "start"
                 if let index {
                     let previous = calls[index].connection

@@ -1,10 +1,11 @@
 // Bounds over all connections, over real sockets: their number, their memory, their patience.
 
 import NIOCore
-import ONCRPC
 import Platform
 import Synchronization
 import Testing
+
+@testable import ONCRPC
 
 @Suite("bounds over all connections", .serialized)
 struct ServerBoundsTests {
@@ -120,7 +121,7 @@ struct ServerBoundsTests {
     @Test("the bytes of all calls are bounded, whatever the number of connections; small calls go on meanwhile")
     func budget() async throws {
         var bounds = RPCBounds()
-        bounds.maxBytes = 4 << 20
+        bounds.maxBytes = 10 << 20
         let gate = Gate()
         let started = Atomic<Int>(0)
         try await withServer(bounds: bounds) { call in
@@ -134,11 +135,11 @@ struct ServerBoundsTests {
             let sending = clients.map { client in
                 Task { try await blocking { try client.send(self.call(7, procedure: 2, bytes: 1_000_000)) } }
             }
-            // A record of 1 MB and the longest reply are reserved, 2.06 MB, and 1.001 MB from its start on: three calls
-            // start, since beside three there is no room for another reservation. One or two waited for theirs.
+            // 2.06 MiB are for newcomers, one at a time, 7.94 MiB for their calls, of 1.001 MB each. Three calls start: a
+            // fourth would have the address hold more than half.
             await eventually("calls don't start") { started.load(ordering: .relaxed) == 3 }
             await eventually("nobody waits") { server.counters.budgetWaits >= 7 }
-            #expect(server.counters.bytesInUse <= 4 << 20)
+            #expect(server.counters.bytesInUse <= 10 << 20)
             let small = try TestClient(port: server.port)
             for xid: UInt32 in 1...20 { try ask(small, xid) }
             #expect(started.load(ordering: .relaxed) == 3)
@@ -183,6 +184,133 @@ struct ServerBoundsTests {
             }
             for task in tasks { try await task.value }
             await eventually("bytes stay in use") { server.counters.bytesInUse == 0 }
+        }
+    }
+
+    /// The beginning of a record of 1 MiB and no more.
+    private let halfOpen = words(0x8010_0000) + [UInt8](repeating: 1, count: 100)
+
+    @Test("half-open records of one address keep nobody else waiting, nor a connection of theirs that has finished one")
+    func halfOpenRecords() async throws {
+        try await withServer { _ in
+            Self.empty
+        } test: { server in
+            let proven = try TestClient(port: server.port, from: 2)
+            try proven.send(call(1, bytes: 500_000))
+            #expect(try proven.receive() == acceptedReply(xid: 1, status: 0))
+            let hostile = try (0..<40).map { _ in try TestClient(port: server.port, from: 2) }
+            for client in hostile { try client.send(halfOpen) }
+            await eventually("nobody waits") { server.counters.budgetWaits >= 30 }
+            #expect(server.counters.bytesInUse <= 16 << 20, "half of the newcomers' 32 MiB")
+            for source: UInt32 in 3...5 {
+                let witness = try TestClient(port: server.port, from: source)
+                try witness.send(call(2, bytes: 500_000))
+                #expect(try witness.receive() == acceptedReply(xid: 2, status: 0))
+            }
+            try proven.send(call(3, bytes: 500_000))
+            #expect(try proven.receive() == acceptedReply(xid: 3, status: 0))
+            #expect(server.counters.stalledRecords == 0)
+        }
+    }
+
+    @Test("while somebody waits, who stops or trickles inside a record is closed after a short time; alone he stays")
+    func contendedRecord() async throws {
+        var bounds = RPCBounds()
+        bounds.maxBytes = 1  // one record and one reply
+        bounds.contendedStallTimeout = .milliseconds(400)
+        try await withServer(bounds: bounds) { _ in
+            Self.empty
+        } test: { server in
+            let trickler = try TestClient(port: server.port)
+            try trickler.send(halfOpen)
+            let start = ContinuousClock.now
+            while ContinuousClock.now - start < .seconds(1) { try trickler.trickle() }
+            #expect(server.counters.stalledRecords == 0)
+            let waiting = try TestClient(port: server.port, from: 2)
+            let trickling = Task {
+                try await blocking { while true { try trickler.trickle() } }
+            }
+            try waiting.send(call(1, bytes: 500_000))
+            #expect(try await blocking { try waiting.receive() } == acceptedReply(xid: 1, status: 0))
+            #expect(server.counters.stalledRecords == 1)
+            await #expect(throws: TestClient.Failure.self) { try await trickling.value }
+        }
+    }
+
+    @Test("readers that take nothing get a part of their address's share, and are closed while somebody waits")
+    func slowReaders() async throws {
+        var bounds = RPCBounds()
+        bounds.maxBytes = 48 << 20
+        bounds.contendedStallTimeout = .milliseconds(400)
+        let reply = RPCReplyBody(
+            ByteBuffer(bytes: words(1 << 20)), payload: Payload(ByteBuffer(repeating: 3, count: 1 << 20)))
+        try await withServer(bounds: bounds) { call in
+            call.procedure == 2 ? .success(reply) : Self.empty
+        } test: { server in
+            let readers = try (0..<8).map { _ in
+                try TestClient(port: server.port, from: 2, receiveBufferBytes: 64 << 10)
+            }
+            for reader in readers { for xid: UInt32 in 0..<64 { try reader.send(call(xid, procedure: 2)) } }
+            for xid: UInt32 in 0..<5 {
+                let witness = try TestClient(port: server.port, from: 3)
+                try witness.send(call(xid, bytes: 500_000) + call(xid, procedure: 2))
+                #expect(try witness.receive(2).count == 2)
+            }
+            // Those that are left, with 4 MiB each, no longer wait.
+            await eventually("they stay") { server.counters.stalledReplies >= 3 }
+            #expect(server.counters.bytesInUse <= 48 << 20)
+        }
+    }
+
+    @Test("what was executed before a bad record is answered")
+    func answersBeforeBadRecord() async throws {
+        let gate = Gate()
+        try await withServer { call in
+            if call.procedure == 2 { await gate.pass() }
+            return Self.empty
+        } test: { server in
+            for bad in [words(0xffff_ffff), fragment([1, 2, 3])] {
+                let client = try TestClient(port: server.port)
+                try client.send(call(1) + call(2, procedure: 2) + bad + call(3))
+                #expect(try client.receive() == acceptedReply(xid: 1, status: 0))
+                await eventually("the bad one isn't seen") {
+                    server.counters.badRecords + server.counters.badMessages > 0
+                }
+                gate.open()
+                #expect(try client.receive() == acceptedReply(xid: 2, status: 0))
+                #expect(try client.isAtEnd())
+            }
+        }
+    }
+
+    @Test("much input that waits makes reads small")
+    func unparsedInput() async throws {
+        let unparsed = UnparsedInput()
+        let buffers = ReceiveBuffers(unparsed, maxUnparsedBytes: 1000)
+        #expect(buffers.nextBufferSize() == 64 << 10)
+        unparsed.change(by: 1000)
+        #expect(buffers.nextBufferSize() == ReceiveBuffers.smallBytes)
+        #expect(buffers.buffer(allocator: ByteBufferAllocator()).capacity == ReceiveBuffers.smallBytes)
+        unparsed.change(by: -1)
+        #expect(buffers.nextBufferSize() == 64 << 10)
+    }
+
+    @Test("input that waits for room is counted, and no longer when it is used or forgotten")
+    func unparsedInputIsCounted() async throws {
+        var bounds = RPCBounds()
+        bounds.maxCallsInFlight = 1
+        let gate = Gate()
+        try await withServer(bounds: bounds) { call in
+            await gate.pass()
+            return Self.empty
+        } test: { server in
+            let clients = try (0..<3).map { _ in try TestClient(port: server.port) }
+            for client in clients { try client.send((0..<100).flatMap { call($0) }) }
+            await eventually("it isn't counted") { server.counters.unparsedBytes >= 3 * 4400 }
+            clients[0].reset()
+            gate.open()
+            for client in clients[1...] { #expect(try client.receive(100).count == 100) }
+            await eventually("it is still counted") { server.counters.unparsedBytes == 0 }
         }
     }
 

@@ -13,22 +13,31 @@ final class TestClient {
 
     private var descriptor: Int32
 
-    init(port: Int, receiveBufferBytes: Int32? = nil) throws {
+    /// - Parameter source: the last byte of the address in 127.0.0.0/8 from which it connects.
+    init(port: Int, from source: UInt32 = 1, receiveBufferBytes: Int32? = nil) throws {
         descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         if var bytes = receiveBufferBytes { setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &bytes, 4) }
         var limit = timeval(tv_sec: 20, tv_usec: 0)
         setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
         setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+        let bound = Self.withAddress(0x7f00_0000 | source, port: 0) { bind(descriptor, $0, $1) }
+        guard bound == 0 else { throw Failure("bind") }
+        let result = Self.withAddress(0x7f00_0001, port: port) { connect(descriptor, $0, $1) }
+        guard result == 0 else { throw Failure("connect") }
+    }
+
+    private static func withAddress(
+        _ bits: UInt32, port: Int, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32
+    ) -> Int32 {
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
         address.sin_port = in_port_t(port).bigEndian
-        address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
-        let result = withUnsafePointer(to: &address) {
+        address.sin_addr.s_addr = bits.bigEndian
+        return withUnsafePointer(to: &address) {
             $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+                body($0, socklen_t(MemoryLayout<sockaddr_in>.size))
             }
         }
-        guard result == 0 else { throw Failure("connect") }
     }
 
     deinit { close() }
@@ -57,6 +66,12 @@ final class TestClient {
             guard count > 0 else { throw Failure("send") }
             rest = rest.dropFirst(count)
         }
+    }
+
+    /// Sends one byte, slowly: some hundred per second.
+    func trickle() throws {
+        usleep(5000)
+        try send([1])
     }
 
     /// How many bytes the server takes before it lets the client wait for `patience`.

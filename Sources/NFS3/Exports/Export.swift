@@ -1,7 +1,7 @@
 // An export as its administrator wrote it: a directory, and who may do what there, in the words of exports(5).
 //
 // As with exports(5)'s no_subtree_check, a handle is good for as long as its file and its export are there: a file
-// that is moved out of the exported directory keeps working by handle.
+// that is moved out of the exported directory keeps working by handle. ".." of such a directory leads nowhere.
 
 public import Model
 internal import NIOCore

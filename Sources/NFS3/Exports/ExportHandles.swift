@@ -13,6 +13,8 @@ struct ExportHandles: Sendable {
         self.exportRoot = exportRoot
     }
 
+    var isOfWholeStore: Bool { exportRoot == .root }
+
     /// fattr3's fsid (RFC 1813 §2.6): of the whole store its id; each other export is a file system of its own, so that
     /// clients don't take the file ids and limits of one for the other's.
     var fileSystemID: UInt64 {

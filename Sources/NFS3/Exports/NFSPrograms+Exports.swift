@@ -78,5 +78,5 @@ extension NFSPrograms {
 
 extension Credentials {
     /// The gateway itself.
-    fileprivate static let superuser = Credentials(uid: 0, gid: 0, groups: [])
+    static let superuser = Credentials(uid: 0, gid: 0, groups: [])
 }

@@ -28,7 +28,7 @@ public enum MountStatus: UInt32, Error, Hashable, Sendable, CaseIterable {
             case .nameTooLong: .nameTooLong
             case .notSupported: .notSupported
             case .alreadyExists, .isDirectory, .fileTooBig, .noSpace, .readOnly, .notEmpty, .notSynchronized,
-                .unsupportedType, .tooManyLinks, .busy:
+                .tooManyLinks, .busy:
                 .serverFault
             }
     }

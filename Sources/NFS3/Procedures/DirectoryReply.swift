@@ -57,8 +57,10 @@ enum DirectoryReply {
             encoder.xdr.uint64(entry.cookie)
             nameBytes += encoder.xdr.count - start
             if withAttributes {
-                encoder.postOpAttributes(isAboveRoot ? listing.attributes : entry.entry?.attributes)
-                encoder.postOpFileHandle(isAboveRoot ? directory : entry.entry?.file)
+                // The parent of a directory that was moved out of the export is not the client's to have; LOOKUP checks.
+                let known = entry.name.isDotDot && !handles.isOfWholeStore ? nil : entry.entry
+                encoder.postOpAttributes(isAboveRoot ? listing.attributes : known?.attributes)
+                encoder.postOpFileHandle(isAboveRoot ? directory : known?.file)
             }
             guard encoder.xdr.count <= lastStart, nameBytes <= maxNameBytes else {
                 encoder.xdr.truncate(to: start)

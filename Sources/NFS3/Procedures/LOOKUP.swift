@@ -1,6 +1,7 @@
 // LOOKUP (RFC 1813 §3.3.3): the file that a name in a directory leads to; "." and ".." too.
 
 internal import FileService
+internal import Model
 internal import ONCRPC
 internal import XDR
 
@@ -19,6 +20,7 @@ struct LOOKUP: Procedure {
         let entry = try await context.asking { service throws(FileError) in
             try await service.lookUp(name, in: directory, as: context.caller)
         }
+        if name.isDotDot { try await context.check(isInside: entry.file) }
         let directoryAttributes = await context.attributesIfKnown(of: directory)
         return context.reply {
             $0.fileHandle(entry.file)

@@ -56,7 +56,6 @@ public enum NFSStatus: UInt32, Error, Hashable, Sendable, CaseIterable {
             case .stale: .stale
             case .notSynchronized: .notSynchronized
             case .notSupported: .notSupported
-            case .unsupportedType: .badType
             case .tooManyLinks: .tooManyLinks
             case .busy: .jukebox
             }

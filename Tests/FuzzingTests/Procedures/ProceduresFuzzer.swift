@@ -55,6 +55,7 @@ enum ProceduresFuzzer {
             let what = "program \(program), procedure \(procedure)"
             check(outcome, shape(program, procedure), arguments, what)
             checkRights(outcome, what, service.permits)
+            if what == "program 100003, procedure 3" { checkParent(outcome, arguments, service) }
         }
     }
 
@@ -109,6 +110,16 @@ enum ProceduresFuzzer {
         else { return }
         let rights = body.header.readableBytesView.last ?? 0
         hold(rights & 0x1c == 0, "\(what): rights \(rights) where nothing may be changed")
+    }
+
+    /// LOOKUP of ".." leads to nothing that is not in the export.
+    private static func checkParent(_ outcome: RPCOutcome, _ arguments: [UInt8], _ service: TreeService) {
+        guard let exportRoot = service.hiddenParents.first, wireWord(arguments, 12) == 2,
+            arguments.dropFirst(52).starts(with: "..".utf8), case .success(let body) = outcome,
+            case let words = (0..<7).map({ wireWord(Array(body.header.readableBytesView), $0) }), words[0] == 0,
+            let id = words[6]
+        else { return }
+        hold(service.isInside(UInt64(id), exportRoot), "\"..\" leads to file \(id), out of the export of \(exportRoot)")
     }
 
     /// The arguments with handles in the places of their numbers, and the roots of the exports of these.

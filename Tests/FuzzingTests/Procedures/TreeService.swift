@@ -105,6 +105,21 @@ final class TreeService: FileService, @unchecked Sendable {
         state.nodes[directory]?.entries.first { $0.name == name }?.child
     }
 
+    /// Of the root, itself.
+    private static func parent(_ directory: Int, _ state: State) -> Int {
+        state.nodes.firstIndex { $0?.entries.contains { $0.child == directory } == true } ?? 0
+    }
+
+    /// Whether a directory is `other` or below it.
+    private static func isInside(_ directory: Int, _ other: Int, _ state: State) -> Bool {
+        directory == other || directory != 0 && isInside(parent(directory, state), other, state)
+    }
+
+    /// The same, by their ids.
+    func isInside(_ directory: UInt64, _ other: FileID) -> Bool {
+        Self.isInside(Int(directory) - 1, Int(other.rawValue) - 1, state)
+    }
+
     private func add(
         _ type: FileType, _ name: FileName, to directory: FileReference, target: LinkTarget? = nil,
         device: DeviceNumber? = nil
@@ -186,11 +201,13 @@ final class TreeService: FileService, @unchecked Sendable {
     func lookUp(
         _ name: FileName, in directory: FileReference, as caller: Credentials
     ) async throws(FileError) -> FileEntry {
-        check(caller)
+        // The gateway itself follows ".." to see whether a directory is in the export.
+        if !name.isDotDot || caller != Credentials(uid: 0, gid: 0, groups: []) { check(caller) }
         hold(!name.isDotDot || !hiddenParents.contains(directory.id), "the way out of an export is looked up")
         return try run { state throws(FileError) in
             let parent = try Self.directory(directory, state)
-            if name.isDot || name.isDotDot { return Self.entry(parent, state) }
+            if name.isDot { return Self.entry(parent, state) }
+            if name.isDotDot { return Self.entry(Self.parent(parent, state), state) }
             guard let child = Self.child(name, parent, state) else { throw .notFound }
             return Self.entry(child, state)
         }
@@ -348,7 +365,7 @@ final class TreeService: FileService, @unchecked Sendable {
             let (from, to) = (try Self.directory(directory, state), try Self.directory(newDirectory, state))
             guard let child = Self.child(name, from, state) else { throw .notFound }
             guard Self.child(newName, to, state) == nil else { throw .alreadyExists }
-            guard child != to else { throw .invalidArgument }
+            guard !Self.isInside(to, child, state) else { throw .invalidArgument }
             let cookie = state.nextCookie
             state.nextCookie += 1
             let source = Self.change(from, &state) { $0.entries.removeAll { $0.name == name } }

@@ -37,10 +37,13 @@ enum RecordsFuzzer {
         for style in [Cuts.none, .random, .everywhere] where style != .everywhere || stream.count <= 600 {
             let programs = EchoPrograms()
             let parts = ServerParts(dispatcher: programs, bounds: bounds, logger: quiet)
-            for (model, host) in [(first, "127.0.0.1"), (second, isSameClient ? "127.0.0.1" : "127.0.0.2")] {
+            let hosts = ["127.0.0.1", isSameClient ? "127.0.0.1" : "127.0.0.2"]
+            for (index, model) in [first, second].enumerated() {
+                let host = hosts[index]
                 let earlier = programs.calls.count
                 var result = serve(
-                    style.pieces(of: stream, &random), parts, by: host, closesInput: closesInput)
+                    style.pieces(of: stream, &random), parts, by: host,
+                    ConnectionNumber(rawValue: UInt64(index) + 1), closesInput: closesInput)
                 result.calls = Array(programs.calls.dropFirst(earlier))
                 model.check(result, "cut \(style), from \(host) after \(earlier) calls")
             }
@@ -49,7 +52,9 @@ enum RecordsFuzzer {
             hold(snapshot.connectionsOpen == 0, "the connections still count as open")
             let calls = programs.calls.count
             hold(snapshot.calls == calls, "\(snapshot.calls) calls were counted, \(calls) made")
-            hold(parts.budget.used == 0, "\(parts.budget.used) bytes of the budget were not given back")
+            for budget in [parts.budget, parts.newcomersBudget] {
+                hold(budget.used == 0, "\(budget.used) bytes of a budget were not given back")
+            }
         }
     }
 
@@ -90,13 +95,15 @@ enum RecordsFuzzer {
     }()
 
     private static func serve(
-        _ pieces: [ArraySlice<UInt8>], _ parts: ServerParts<EchoPrograms>, by host: String, closesInput: Bool
+        _ pieces: [ArraySlice<UInt8>], _ parts: ServerParts<EchoPrograms>, by host: String,
+        _ number: ConnectionNumber, closesInput: Bool
     ) -> Result {
         let loop = EmbeddedEventLoop()
         let channel = EmbeddedChannel(loop: loop)
         var result = Result()
         do {
-            try channel.pipeline.syncOperations.addHandler(RPCConnection(parts, eventLoop: loop))
+            try channel.pipeline.syncOperations.addHandler(
+                RPCConnection(parts, number: number, eventLoop: loop))
             try channel.connect(to: SocketAddress(ipAddress: host, port: 700)).wait()
             func takeOutput() throws {
                 while let buffer = try channel.readOutbound(as: ByteBuffer.self) {
@@ -108,6 +115,9 @@ enum RecordsFuzzer {
                 loop.run()
                 try takeOutput()
             }
+            // It lingers until the client has had time to take the replies.
+            loop.advanceTime(by: TimeAmount(parts.bounds.linger))
+            try takeOutput()
             result.isClosed = !channel.isActive
             if closesInput, channel.isActive {
                 channel.pipeline.fireUserInboundEventTriggered(ChannelEvent.inputClosed)

@@ -271,10 +271,10 @@ struct ErrorTests {
             "§3.3.17 maxcount")
         // Devices are not allowed here, to nobody.
         try await store.refuse(
-            .mknod, [directory, .string("n"), .u32(3), device], .badtype, of: [directory], "§3.3.11 block")
+            .mknod, [directory, .string("n"), .u32(3), device], .perm, of: [directory], "devices are not allowed")
         try await store.refuse(
-            .mknod, [directory, .string("n"), .u32(4), device], .badtype, of: [directory], as: ServedStore.superuser,
-            "§3.3.11")
+            .mknod, [directory, .string("n"), .u32(4), device], .perm, of: [directory], as: ServedStore.superuser,
+            "devices are not allowed")
         for type in [0, 1, 2, 5, 8] as [UInt32] {
             try await store.refuse(
                 .mknod, [directory, .string("n"), .u32(type), none], .badtype, of: [directory], "§3.3.11 type \(type)")

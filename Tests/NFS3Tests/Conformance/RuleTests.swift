@@ -272,10 +272,10 @@ struct RuleTests {
         await store.close()
     }
 
-    @Test("other programs are not here: NFS ACL, NLM, rquota; and of NFS only version 3")
+    @Test("other programs are not here: NFS ACL, rquota; and of NFS only version 3")
     func otherPrograms() async throws {
         let programs = Programs().programs
-        for program in [100227, 100021, 100024, 100011, 100000] as [UInt32] {
+        for program in [100227, 100024, 100011, 100000] as [UInt32] {
             #expect(programs.versions(ofProgram: program) == nil, "\(program)")
         }
         #expect(programs.versions(ofProgram: 100003) == 3...3)
