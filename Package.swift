@@ -42,9 +42,16 @@ func fuzzing(_ dependencies: [Target.Dependency]) -> Target {
             resources: [.copy("Corpus")], swiftSettings: swiftSettings)
 }
 
+/// A program can't be linked into another one, only into tests: without its main function it is a library.
+func commandLine(_ dependencies: [Target.Dependency]) -> Target {
+    isFuzzing
+        ? layer("sluice", dependencies, exclude: ["Sluice.swift"])
+        : .executableTarget(name: "sluice", dependencies: dependencies, swiftSettings: swiftSettings)
+}
+
 let package = Package(
     name: "sluice",
-    products: [.executable(name: "sluice", targets: ["sluice"])],
+    products: isFuzzing ? [] : [.executable(name: "sluice", targets: ["sluice"])],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
@@ -77,23 +84,19 @@ let package = Package(
         layer(
             "NFS3", ["Model", "Platform", "XDR", "ONCRPC", "FileService", nioCore, logging],
             exclude: ["DEVIATIONS.md"]),
-        .executableTarget(
-            name: "sluice",
-            dependencies: [
-                "CTirpc", "Model", "Platform", "ONCRPC", "BlockStore", "Namespace", "FileService",
-                "EmbeddedFileService",
-                "NFS3", nioCore, nioPosix, logging, "Yams",
-                .product(name: "ArgumentParser", package: "swift-argument-parser"),
-                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
-            ],
-            swiftSettings: swiftSettings),
+        commandLine([
+            "CTirpc", "Model", "Platform", "ONCRPC", "BlockStore", "Namespace", "FileService", "EmbeddedFileService",
+            "NFS3", nioCore, nioPosix, logging, "Yams",
+            .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+        ]),
 
         .target(
             name: "FaultInjection", dependencies: ["Model", "Platform"], path: "Tests/FaultInjection",
             swiftSettings: swiftSettings),
         fuzzing([
             "NFS3", "ONCRPC", "XDR", "Namespace", "BlockStore", "FileService", "ErasureCoding", "Model", "Platform",
-            "FaultInjection", nioCore, .product(name: "NIOEmbedded", package: "swift-nio"), logging,
+            "FaultInjection", "sluice", nioCore, .product(name: "NIOEmbedded", package: "swift-nio"), logging,
         ]),
         tests("ModelTests", ["Model"]),
         tests("PlatformTests", ["Model", "Platform", "FaultInjection", nioCore]),

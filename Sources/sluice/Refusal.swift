@@ -24,9 +24,15 @@ struct Refusal: Error {
     let code: Code
     let message: String
 
+    /// - Parameter message: may quote what others wrote; it stays a line, and does nothing to a terminal.
     init(_ code: Code, _ message: String) {
         self.code = code
-        self.message = message
+        self.message = message.unicodeScalars.reduce(into: "") { line, scalar in
+            switch scalar.properties.generalCategory {
+            case .control, .lineSeparator, .paragraphSeparator: line += "\\u{\(String(scalar.value, radix: 16))}"
+            default: line.unicodeScalars.append(scalar)
+            }
+        }
     }
 
     init(_ refusal: StoreRefusal) {

@@ -14,6 +14,8 @@ enum Fuzzer: String, CaseIterable, Sendable {
     case disk
     /// A damaged copy of the metadata: any bytes changed in its SQLite database.
     case mirror
+    /// The configuration file, networks, paths of exports, addresses.
+    case configuration
 
     func run(_ input: [UInt8]) {
         switch self {
@@ -21,6 +23,7 @@ enum Fuzzer: String, CaseIterable, Sendable {
         case .procedures: ProceduresFuzzer.run(input)
         case .disk: DiskFuzzer.run(input)
         case .mirror: MirrorFuzzer.run(input)
+        case .configuration: ConfigurationFuzzer.run(input)
         }
     }
 }

@@ -281,7 +281,7 @@ struct ClientNetworkTests {
             ("192.0.2.0/33", .prefixTooLong(32)), ("fd00::/129", .prefixTooLong(128)),
             ("192.0.2.0/", .prefixTooLong(32)),
             ("192.0.2.0/-1", .prefixTooLong(32)), ("192.0.2/24", .notAnAddress), ("host", .notAnAddress),
-            ("", .notAnAddress), ("192.0.2.0/24/1", .notAnAddress),
+            ("", .notAnAddress), ("192.0.2.0/24/1", .notAnAddress), ("192.0.2.1\0, 192.0.2.2", .notAnAddress),
         ])
     func refused(text: String, reason: ClientNetwork.Refusal) {
         #expect(throws: reason) { try ClientNetwork(text) }

@@ -57,6 +57,14 @@ struct ConfigurationTests {
         #expect(!refusal.message.contains("\n"))
     }
 
+    @Test("what a refusal quotes stays in its line, and does nothing to a terminal")
+    func quoting() throws {
+        for yaml in ["\"a\\nb\": 1", "exports: [{\"a\\nb\": 1}]"] {
+            #expect(try #require(whyRefused(yaml)).message.contains("a\\u{a}b"))
+        }
+        #expect(Refusal(.usage, "/a\r\n\u{1b}[2Jé\u{2028}").message == "/a\\u{d}\\u{a}\\u{1b}[2Jé\\u{2028}")
+    }
+
     @Test("flags win; a flag of one kind of volumes replaces the file's other kind")
     func flagsWin() throws {
         let file = try Configuration(yaml: "data: /a\nvolumes: 5\nlisten: 127.0.0.1:1\n", path: "file")

@@ -96,6 +96,8 @@ public struct ClientNetwork: Hashable, Sendable, CustomStringConvertible {
     }
 
     private static func address(_ text: String) -> (bits: UInt128, isIPv4: Bool)? {
+        // C would stop reading there, and take the address for the whole text.
+        guard !text.utf8.contains(0) else { return nil }
         var short: UInt32 = 0
         if inet_pton(AF_INET, text, &short) == 1 { return (mapped(short), true) }
         var long: UInt128 = 0

@@ -28,6 +28,10 @@ final class TreeService: FileService, @unchecked Sendable {
 
     private var state: State
     private let failingEvery: Int
+    /// Who may ask for something now; without one nobody may ask for anything.
+    var permits: [Permit] = []
+    /// Directories whose parent is nobody's to see now.
+    var hiddenParents: [FileID] = []
 
     init(failingEvery: Int) {
         self.failingEvery = failingEvery
@@ -59,6 +63,7 @@ final class TreeService: FileService, @unchecked Sendable {
     // MARK: Doing
 
     private func run<Value>(_ body: (inout State) throws(FileError) -> Value) throws(FileError) -> Value {
+        hold(!permits.isEmpty, "a caller who is not admitted gets as far as the file service")
         state.calls += 1
         state.clock += 1
         if failingEvery > 0, state.calls % failingEvery == 0 {
@@ -98,6 +103,21 @@ final class TreeService: FileService, @unchecked Sendable {
 
     private static func child(_ name: FileName, _ directory: Int, _ state: State) -> Int? {
         state.nodes[directory]?.entries.first { $0.name == name }?.child
+    }
+
+    /// Of the root, itself.
+    private static func parent(_ directory: Int, _ state: State) -> Int {
+        state.nodes.firstIndex { $0?.entries.contains { $0.child == directory } == true } ?? 0
+    }
+
+    /// Whether a directory is `other` or below it.
+    private static func isInside(_ directory: Int, _ other: Int, _ state: State) -> Bool {
+        directory == other || directory != 0 && isInside(parent(directory, state), other, state)
+    }
+
+    /// The same, by their ids.
+    func isInside(_ directory: UInt64, _ other: FileID) -> Bool {
+        Self.isInside(Int(directory) - 1, Int(other.rawValue) - 1, state)
     }
 
     private func add(
@@ -141,6 +161,12 @@ final class TreeService: FileService, @unchecked Sendable {
 
     // MARK: What must not be asked for
 
+    private func check(_ caller: Credentials, changes: Bool = false) {
+        hold(
+            permits.contains { $0.caller == caller && ($0.mayChange || !changes) },
+            "\(caller) asks\(changes ? " for a change" : ""), where may: \(permits)")
+    }
+
     private func checkOwn(_ name: FileName) { hold(!name.isDot && !name.isDotDot, "\(name) is to be made or removed") }
 
     private func check(_ update: AttributeUpdate) {
@@ -159,6 +185,7 @@ final class TreeService: FileService, @unchecked Sendable {
     func setAttributes(
         of file: FileReference, to update: AttributeUpdate, guardTime: Timestamp?, as caller: Credentials
     ) async throws(FileError) -> AttributeChange {
+        check(caller, changes: true)
         check(update)
         return try run { state throws(FileError) in
             let number = try Self.number(file, state)
@@ -174,9 +201,13 @@ final class TreeService: FileService, @unchecked Sendable {
     func lookUp(
         _ name: FileName, in directory: FileReference, as caller: Credentials
     ) async throws(FileError) -> FileEntry {
-        try run { state throws(FileError) in
+        // The gateway itself follows ".." to see whether a directory is in the export.
+        if !name.isDotDot || caller != Credentials(uid: 0, gid: 0, groups: []) { check(caller) }
+        hold(!name.isDotDot || !hiddenParents.contains(directory.id), "the way out of an export is looked up")
+        return try run { state throws(FileError) in
             let parent = try Self.directory(directory, state)
-            if name.isDot || name.isDotDot { return Self.entry(parent, state) }
+            if name.isDot { return Self.entry(parent, state) }
+            if name.isDotDot { return Self.entry(Self.parent(parent, state), state) }
             guard let child = Self.child(name, parent, state) else { throw .notFound }
             return Self.entry(child, state)
         }
@@ -185,7 +216,8 @@ final class TreeService: FileService, @unchecked Sendable {
     func access(
         to file: FileReference, rights: AccessRights, as caller: Credentials
     ) async throws(FileError) -> (granted: AccessRights, attributes: FileAttributes) {
-        try run { state throws(FileError) in
+        check(caller)
+        return try run { state throws(FileError) in
             (
                 rights.intersection([.read, .lookup, .modify]),
                 Self.entry(try Self.number(file, state), state).attributes
@@ -198,6 +230,7 @@ final class TreeService: FileService, @unchecked Sendable {
     func read(
         _ file: FileReference, offset: UInt64, count: Int, as caller: Credentials
     ) async throws(FileError) -> ReadResult {
+        check(caller)
         hold(offset <= Limits.maxFileBytes && count >= 0 && count <= Limits.maxTransferBytes, "READ \(offset) \(count)")
         return try run { state throws(FileError) in
             let attributes = Self.entry(try Self.number(file, state), state).attributes
@@ -212,6 +245,7 @@ final class TreeService: FileService, @unchecked Sendable {
     func write(
         _ payload: Payload, to file: FileReference, offset: UInt64, stability: WriteStability, as caller: Credentials
     ) async throws(FileError) -> WriteResult {
+        check(caller, changes: true)
         let end = offset.addingReportingOverflow(UInt64(payload.count))
         hold(
             payload.count <= Limits.maxTransferBytes && !end.overflow && end.partialValue <= Limits.maxFileBytes,
@@ -229,7 +263,8 @@ final class TreeService: FileService, @unchecked Sendable {
     func commit(
         _ file: FileReference, offset: UInt64, count: UInt64, as caller: Credentials
     ) async throws(FileError) -> CommitResult {
-        try run { state throws(FileError) in
+        check(caller)
+        return try run { state throws(FileError) in
             let number = try Self.number(file, state)
             return CommitResult(verifier: WriteVerifier(rawValue: 5), change: Self.change(number, &state))
         }
@@ -238,6 +273,7 @@ final class TreeService: FileService, @unchecked Sendable {
     func create(
         _ name: FileName, in directory: FileReference, mode: CreateMode, as caller: Credentials
     ) async throws(FileError) -> CreatedEntry {
+        check(caller, changes: true)
         switch mode {
         case .unchecked(let update), .guarded(let update): check(update)
         case .exclusive: break
@@ -248,6 +284,7 @@ final class TreeService: FileService, @unchecked Sendable {
     func makeDirectory(
         _ name: FileName, in directory: FileReference, attributes: AttributeUpdate, as caller: Credentials
     ) async throws(FileError) -> CreatedEntry {
+        check(caller, changes: true)
         check(attributes)
         return try add(.directory, name, to: directory)
     }
@@ -255,7 +292,8 @@ final class TreeService: FileService, @unchecked Sendable {
     func readLink(
         _ file: FileReference, as caller: Credentials
     ) async throws(FileError) -> (target: LinkTarget, attributes: FileAttributes) {
-        try run { state throws(FileError) in
+        check(caller)
+        return try run { state throws(FileError) in
             let number = try Self.number(file, state)
             guard let node = state.nodes[number], let target = node.target else { throw .invalidArgument }
             return (target, node.attributes)
@@ -266,6 +304,7 @@ final class TreeService: FileService, @unchecked Sendable {
         _ name: FileName, in directory: FileReference, to target: LinkTarget, attributes: AttributeUpdate,
         as caller: Credentials
     ) async throws(FileError) -> CreatedEntry {
+        check(caller, changes: true)
         check(attributes)
         return try add(.symbolicLink, name, to: directory, target: target)
     }
@@ -274,6 +313,7 @@ final class TreeService: FileService, @unchecked Sendable {
         _ name: FileName, in directory: FileReference, _ kind: SpecialFile, attributes: AttributeUpdate,
         as caller: Credentials
     ) async throws(FileError) -> CreatedEntry {
+        check(caller, changes: true)
         check(attributes)
         switch kind {
         case .fifo: return try add(.fifo, name, to: directory)
@@ -286,6 +326,7 @@ final class TreeService: FileService, @unchecked Sendable {
     func link(
         _ file: FileReference, as name: FileName, in directory: FileReference, by caller: Credentials
     ) async throws(FileError) -> LinkResult {
+        check(caller, changes: true)
         checkOwn(name)
         return try run { state throws(FileError) in
             let (number, parent) = (try Self.number(file, state), try Self.directory(directory, state))
@@ -302,26 +343,29 @@ final class TreeService: FileService, @unchecked Sendable {
     func remove(
         _ name: FileName, from directory: FileReference, as caller: Credentials
     ) async throws(FileError) -> AttributeChange {
-        try take(name, from: directory, isDirectory: false)
+        check(caller, changes: true)
+        return try take(name, from: directory, isDirectory: false)
     }
 
     func removeDirectory(
         _ name: FileName, from directory: FileReference, as caller: Credentials
     ) async throws(FileError) -> AttributeChange {
-        try take(name, from: directory, isDirectory: true)
+        check(caller, changes: true)
+        return try take(name, from: directory, isDirectory: true)
     }
 
     func rename(
         _ name: FileName, in directory: FileReference, to newName: FileName, in newDirectory: FileReference,
         as caller: Credentials
     ) async throws(FileError) -> RenameResult {
+        check(caller, changes: true)
         checkOwn(name)
         checkOwn(newName)
         return try run { state throws(FileError) in
             let (from, to) = (try Self.directory(directory, state), try Self.directory(newDirectory, state))
             guard let child = Self.child(name, from, state) else { throw .notFound }
             guard Self.child(newName, to, state) == nil else { throw .alreadyExists }
-            guard child != to else { throw .invalidArgument }
+            guard !Self.isInside(to, child, state) else { throw .invalidArgument }
             let cookie = state.nextCookie
             state.nextCookie += 1
             let source = Self.change(from, &state) { $0.entries.removeAll { $0.name == name } }
@@ -334,6 +378,7 @@ final class TreeService: FileService, @unchecked Sendable {
         _ directory: FileReference, after cookie: UInt64, maxEntries: Int, withAttributes: Bool,
         as caller: Credentials
     ) async throws(FileError) -> DirectoryListing {
+        check(caller)
         hold(maxEntries >= 1 && maxEntries <= 64 << 10, "a listing of \(maxEntries) entries")
         return try run { state throws(FileError) in
             let number = try Self.directory(directory, state)

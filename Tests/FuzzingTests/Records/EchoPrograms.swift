@@ -24,6 +24,13 @@ final class EchoPrograms: RPCDispatcher {
         case echo, garbage, systemError, tooWeak
         /// Ends after it was suspended once.
         case later
+        /// The same, for calls that must not be repeated: an echo, one that fails if it has arguments, and one that
+        /// was suspended.
+        case change, fragileChange, laterChange
+        /// Must not be repeated either, but asks to be tried again.
+        case jukebox
+
+        var mustNotRepeat: Bool { rawValue >= Self.change.rawValue }
     }
 
     private let log = Mutex<[Call]>([])
@@ -33,13 +40,17 @@ final class EchoPrograms: RPCDispatcher {
         program == Self.program ? Self.versions : nil
     }
 
+    func mustNotRepeat(_ call: RPCCall) -> Bool {
+        Procedure(rawValue: call.procedure)?.mustNotRepeat == true
+    }
+
     func handle(_ call: RPCCall) async -> RPCOutcome {
         log.withLock {
             $0.append(Call(xid: call.xid, procedure: call.procedure, argumentsCount: call.argumentsCount))
         }
         switch Procedure(rawValue: call.procedure) {
         case .empty: return .success(RPCReplyBody(ByteBuffer()))
-        case .echo:
+        case .echo, .change:
             do throws(XDRError) {
                 let range = try call.decodeArguments { (decoder) throws(XDRError) in
                     try decoder.payloadRange(maxCount: 1 << 20)
@@ -52,9 +63,15 @@ final class EchoPrograms: RPCDispatcher {
         case .garbage: return .garbageArguments
         case .systemError: return .systemError
         case .tooWeak: return .authenticationError(.tooWeak)
-        case .later:
+        case .later, .laterChange:
             await Task.yield()
             return .success(RPCReplyBody(ByteBuffer()))
+        case .fragileChange:
+            return call.argumentsCount == 0 ? .success(RPCReplyBody(ByteBuffer())) : .systemError
+        case .jukebox:
+            var body = RPCReplyBody(ByteBuffer())
+            body.asksToTryAgain = true
+            return .success(body)
         case nil: return .procedureUnavailable
         }
     }

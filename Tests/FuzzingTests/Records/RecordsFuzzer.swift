@@ -1,8 +1,10 @@
 // Bytes into a connection. Whatever they are: it doesn't crash, it starts the calls that a simple reading of RFC 5531
 // finds in them (RecordsModel), answers these and nothing else with well-formed records, and all of that however the
-// bytes are cut over reads.
+// bytes are cut over reads. Then the same bytes come by a second connection, as from a client that had no replies by the
+// first: what must not be repeated is answered as it was then.
 //
-//     0   bit 0: small bounds; bit 1: the client closes its side at the end
+//     0   bit 0: small bounds; bit 1: the client closes its side at the end; bit 2: the second connection is another
+//         client's, to whom nothing is a copy
 //     1   seed of the cuts, 4 bytes
 //     5   the stream
 
@@ -27,12 +29,32 @@ enum RecordsFuzzer {
             bounds.maxBytesInFlight = 400
             bounds.maxUnsentReplyBytes = 200
         }
-        let expected = RecordsModel(stream, bounds)
+        let isSameClient = flags & 4 == 0
+        let first = RecordsModel(stream, bounds)
+        let second = RecordsModel(stream, bounds, isSameClient ? first.memory : RecordsModel.Memory())
         let closesInput = flags & 2 != 0
         var random = SeededGenerator(seed: UInt64(seed))
         for style in [Cuts.none, .random, .everywhere] where style != .everywhere || stream.count <= 600 {
-            let result = serve(style.pieces(of: stream, &random), bounds, closesInput: closesInput)
-            expected.check(result, "cut \(style)")
+            let programs = EchoPrograms()
+            let parts = ServerParts(dispatcher: programs, bounds: bounds, logger: quiet)
+            let hosts = ["127.0.0.1", isSameClient ? "127.0.0.1" : "127.0.0.2"]
+            for (index, model) in [first, second].enumerated() {
+                let host = hosts[index]
+                let earlier = programs.calls.count
+                var result = serve(
+                    style.pieces(of: stream, &random), parts, by: host,
+                    ConnectionNumber(rawValue: UInt64(index) + 1), closesInput: closesInput)
+                result.calls = Array(programs.calls.dropFirst(earlier))
+                model.check(result, "cut \(style), from \(host) after \(earlier) calls")
+            }
+            let snapshot = parts.counters.snapshot
+            hold(snapshot.callsInFlight == 0, "\(snapshot.callsInFlight) calls are still in flight")
+            hold(snapshot.connectionsOpen == 0, "the connections still count as open")
+            let calls = programs.calls.count
+            hold(snapshot.calls == calls, "\(snapshot.calls) calls were counted, \(calls) made")
+            for budget in [parts.budget, parts.newcomersBudget] {
+                hold(budget.used == 0, "\(budget.used) bytes of a budget were not given back")
+            }
         }
     }
 
@@ -72,16 +94,17 @@ enum RecordsFuzzer {
         return logger
     }()
 
-    private static func serve(_ pieces: [ArraySlice<UInt8>], _ bounds: RPCBounds, closesInput: Bool) -> Result {
-        let programs = EchoPrograms()
-        let parts = ServerParts(dispatcher: programs, bounds: bounds, logger: quiet)
+    private static func serve(
+        _ pieces: [ArraySlice<UInt8>], _ parts: ServerParts<EchoPrograms>, by host: String,
+        _ number: ConnectionNumber, closesInput: Bool
+    ) -> Result {
         let loop = EmbeddedEventLoop()
         let channel = EmbeddedChannel(loop: loop)
         var result = Result()
         do {
             try channel.pipeline.syncOperations.addHandler(
-                RPCConnection(parts, number: ConnectionNumber(rawValue: 1), eventLoop: loop))
-            try channel.connect(to: SocketAddress(ipAddress: "127.0.0.1", port: 700)).wait()
+                RPCConnection(parts, number: number, eventLoop: loop))
+            try channel.connect(to: SocketAddress(ipAddress: host, port: 700)).wait()
             func takeOutput() throws {
                 while let buffer = try channel.readOutbound(as: ByteBuffer.self) {
                     result.output += buffer.readableBytesView
@@ -93,7 +116,7 @@ enum RecordsFuzzer {
                 try takeOutput()
             }
             // It lingers until the client has had time to take the replies.
-            loop.advanceTime(by: TimeAmount(bounds.linger))
+            loop.advanceTime(by: TimeAmount(parts.bounds.linger))
             try takeOutput()
             result.isClosed = !channel.isActive
             if closesInput, channel.isActive {
@@ -106,11 +129,6 @@ enum RecordsFuzzer {
         } catch {
             fatalError("the channel failed: \(error)")
         }
-        result.calls = programs.calls
-        let snapshot = parts.counters.snapshot
-        hold(snapshot.callsInFlight == 0, "\(snapshot.callsInFlight) calls are still in flight")
-        hold(snapshot.connectionsOpen == 0, "the connection still counts as open")
-        hold(snapshot.calls == result.calls.count, "\(snapshot.calls) calls were counted, \(result.calls.count) made")
         return result
     }
 }

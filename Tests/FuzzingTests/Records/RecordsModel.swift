@@ -4,13 +4,34 @@
 @testable import ONCRPC
 
 struct RecordsModel {
+    /// What makes a call a copy of another: the client is the same, and the program.
+    fileprivate struct Copied: Hashable {
+        let xid: UInt32
+        let version: UInt32
+        let procedure: UInt32
+        let arguments: [UInt8]
+    }
+
+    /// What a server remembers of a client's calls that must not be repeated, over its connections.
+    struct Memory {
+        fileprivate var replies: [Copied: [UInt8]] = [:]
+    }
+
+    /// Afterwards, what the server remembers.
+    private(set) var memory: Memory
+    /// Calls of this connection that end some time after they began.
+    private var begun: Set<Copied> = []
+    /// Replies to copies of these: none to a copy that comes before the end.
+    private var optionalReplies: [[UInt8]] = []
+
     private var calls: [EchoPrograms.Call] = []
     /// The records of all replies, without marks.
     private var replies: [[UInt8]] = []
     /// The stream can't be followed to its end.
     private var isClosed = false
 
-    init(_ stream: [UInt8], _ bounds: RPCBounds) {
+    init(_ stream: [UInt8], _ bounds: RPCBounds, _ memory: Memory = Memory()) {
+        self.memory = memory
         var rest = stream[...]
         var record: [UInt8] = []
         var fragments = 0
@@ -86,23 +107,42 @@ struct RecordsModel {
             accept(xid, 2, Self.bytes([2, 4]))
             return true
         }
-        let arguments = record.dropFirst(position)
-        calls.append(EchoPrograms.Call(xid: xid, procedure: procedure, argumentsCount: arguments.count))
-        switch EchoPrograms.Procedure(rawValue: procedure) {
-        case .empty, .later: accept(xid, 0)
-        case .echo:
+        run(xid, programVersion, procedure, record.dropFirst(position))
+        return true
+    }
+
+    private mutating func run(
+        _ xid: UInt32, _ version: UInt32, _ number: UInt32, _ arguments: ArraySlice<UInt8>
+    ) {
+        let procedure = EchoPrograms.Procedure(rawValue: number)
+        let copied = Copied(xid: xid, version: version, procedure: number, arguments: Array(arguments))
+        if procedure?.mustNotRepeat == true, let reply = memory.replies[copied] {
+            if begun.contains(copied) { optionalReplies.append(reply) } else { replies.append(reply) }
+            return
+        }
+        calls.append(EchoPrograms.Call(xid: xid, procedure: number, argumentsCount: arguments.count))
+        var isSuccess = true
+        switch procedure {
+        case .empty, .later, .laterChange, .jukebox: accept(xid, 0)
+        case .echo, .change:
             if let count = wireWord(arguments, 0).map(Int.init), count <= 1 << 20, arguments.count >= 4 + count {
                 let padding = [UInt8](repeating: 0, count: -count & 3)
                 accept(xid, 0, arguments.prefix(4 + count) + padding)
             } else {
+                isSuccess = false
                 accept(xid, 4)
             }
+        case .fragileChange:
+            isSuccess = arguments.isEmpty
+            accept(xid, isSuccess ? 0 : 5)
         case .garbage: accept(xid, 4)
         case .systemError: accept(xid, 5)
         case .tooWeak: deny(xid, 1, 5)
         case nil: accept(xid, 3)
         }
-        return true
+        // What has had no effect may have one when it is sent again.
+        if procedure?.mustNotRepeat == true, isSuccess, procedure != .jukebox { memory.replies[copied] = replies.last }
+        if procedure == .laterChange { begun.insert(copied) }
     }
 
     /// authsys_parms (appendix A).
@@ -127,11 +167,15 @@ struct RecordsModel {
         hold(rest.isEmpty, "\(how): \(rest.count) bytes after the last reply")
         // A suspended call is overtaken. What came before that for which the connection was closed is answered.
         var missing = replies
+        var optional = optionalReplies
         for reply in found {
-            guard let index = missing.firstIndex(of: reply) else {
+            if let index = missing.firstIndex(of: reply) {
+                missing.remove(at: index)
+            } else if let index = optional.firstIndex(of: reply) {
+                optional.remove(at: index)
+            } else {
                 fatalError("\(how): reply \(reply) is not among those expected: \(missing)")
             }
-            missing.remove(at: index)
         }
         hold(missing.isEmpty, "\(how): replies are missing: \(missing)")
     }
