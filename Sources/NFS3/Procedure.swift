@@ -4,6 +4,7 @@
 
 internal import FileService
 internal import Model
+internal import NIOCore
 internal import ONCRPC
 internal import XDR
 
@@ -50,8 +51,8 @@ struct CallContext<Service: FileService>: Sendable {
     let handles: ExportHandles
     /// After squashing.
     let caller: Credentials
-    /// Differs between clients at different addresses.
-    var clientMark: UInt64 = 0
+    /// Where the call came from.
+    let clientAddress: SocketAddress?
     /// Procedures that change files are refused.
     var isReadOnly = false
     /// What ACCESS may grant in this export.

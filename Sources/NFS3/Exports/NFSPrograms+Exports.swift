@@ -33,8 +33,7 @@ extension NFSPrograms {
     func context(of call: RPCCall, _ client: Export.Client, exportRoot: FileID) -> CallContext<Service> {
         var context = CallContext(
             service: service, handles: ExportHandles(codec, exportRoot: exportRoot),
-            caller: client.caller(call.credential))
-        context.clientMark = call.clientMark
+            caller: client.caller(call.credential), clientAddress: call.clientAddress)
         if client.access == .readOnly {
             context.isReadOnly = true
             context.grantableRights.subtract([.modify, .extend, .delete])

@@ -1,9 +1,9 @@
 // Tells calls of different machines apart where the protocol has only a number that each client makes up.
 
+internal import FileService
 internal import NIOCore
-internal import ONCRPC
 
-extension RPCCall {
+extension CallContext {
     /// A hash of the client's address without its port, which changes when it reconnects; 0 without an address.
     var clientMark: UInt64 {
         guard let bits = clientAddress.flatMap(ClientNetwork.bits) else { return 0 }
