@@ -8,7 +8,7 @@
 enum Fuzzer: String, CaseIterable, Sendable {
     /// A stream of bytes into an RPC connection, in any cuts.
     case records
-    /// Calls of NFS and MOUNT with any arguments, one after the other, over a small tree.
+    /// Calls of NFS, MOUNT and the lock manager with any arguments, one after the other, over a small tree.
     case procedures
     /// What is read from disks: superblocks, metadata records, names of block files, policies.
     case disk

@@ -6,7 +6,7 @@
 // The input: 1 byte, every how many calls the service fails (0: never), and calls:
 //
 //     0   procedure; 32 and up: MOUNT; 0x40: the exports' directories are looked up first; 0x80: without a credential
-//     1   who calls (FuzzedCaller)
+//     1   who calls (FuzzedCaller); 0x40: the lock manager is called, in the version that the ids say (0: 1)
 //     2   count of bytes, 2 bytes
 //     4   arguments, in which the word 0xffff_EENN stands for the handle of file NN in export EE
 //
@@ -35,25 +35,29 @@ enum ProceduresFuzzer {
         let service = TreeService(failingEvery: Int(choices.byte()))
         let programs = NFSPrograms(service: service, handles: codec, exports: ExportTable(FuzzedExports.all))
         for _ in 0..<maxCalls where !choices.rest.isEmpty {
-            let number = choices.byte()
-            let who = FuzzedCaller(choices.byte(), hasCredential: number & 0x80 == 0)
+            let (number, caller) = (choices.byte(), choices.byte())
+            let who = FuzzedCaller(caller, hasCredential: number & 0x80 == 0)
             let given = choices.bytes(atMost: choices.number16())
             let (arguments, exportRoots) = expanded(given, service)
-            let program: UInt32 = number & 0x20 == 0 ? 100003 : 100005
+            let isForLocks = caller & 0x40 != 0
+            let program: UInt32 = isForLocks ? 100021 : number & 0x20 == 0 ? 100003 : 100005
+            let version = isForLocks ? 1 + UInt32(caller >> 4 & 3) : 3
             let procedure = UInt32(number & 0x1f)
             let call = RPCCall(
-                xid: 1, program: program, version: 3, procedure: procedure, credential: who.credential,
+                xid: 1, program: program, version: version, procedure: procedure, credential: who.credential,
                 clientAddress: who.address, arguments: Payload(bytes: arguments))
             if number & 0x40 != 0 {
                 service.permits = [lookingUpExports]
                 _ = runToEnd { await programs.findExportRoots() }
             }
-            service.permits = permits(program, who, exportRoots)
+            // The lock manager has no business with the files.
+            service.permits = isForLocks ? [] : permits(program, who, exportRoots)
             // With handles of several exports it isn't known here whose the call is.
             service.hiddenParents = Set(exportRoots).count == 1 ? exportRoots.filter { $0 != .root } : []
             let outcome = runToEnd { await programs.handle(call) }
             let what = "program \(program), procedure \(procedure)"
-            check(outcome, shape(program, procedure), arguments, what)
+            let shape = isForLocks ? ProtocolShapes.locks(version, procedure) : shape(program, procedure)
+            check(outcome, shape, arguments, what)
             checkRights(outcome, what, service.permits)
             if what == "program 100003, procedure 3" { checkParent(outcome, arguments, service) }
         }
@@ -82,13 +86,13 @@ enum ProceduresFuzzer {
         let isDecodable = shape?.arguments.end(in: arguments) != nil
         switch outcome {
         case .success(let body):
-            hold(isDecodable, "\(what): arguments that RFC 1813 doesn't have were taken: \(arguments)")
+            hold(isDecodable, "\(what): arguments that the protocol doesn't have were taken: \(arguments)")
             var results = Array(body.header.readableBytesView) + (body.payload?.bytes ?? [])
             results += [UInt8](repeating: 0, count: -results.count & 3)
-            hold(shape?.results.end(in: results) == results.count, "\(what): a reply that RFC 1813 doesn't have")
+            hold(shape?.results.end(in: results) == results.count, "\(what): a reply that the protocol doesn't have")
             checkSize(results.count, what, arguments)
         case .garbageArguments:
-            hold(!isDecodable, "\(what): arguments were refused that RFC 1813 has: \(arguments)")
+            hold(!isDecodable, "\(what): arguments were refused that the protocol has: \(arguments)")
         case .procedureUnavailable: hold(shape == nil, "\(what) is unavailable")
         case .systemError, .authenticationError: fatalError("\(what) ended in \(outcome)")
         }

@@ -1,4 +1,5 @@
-// The arguments and results of NFS version 3 and MOUNT version 3, transcribed from RFC 1813.
+// The arguments and results of NFS version 3 and MOUNT version 3, transcribed from RFC 1813, and of the lock manager as
+// far as it says no (X/Open's XNFS, version 3W, chapters 10 and 14).
 
 @testable import NFS3
 
@@ -124,4 +125,23 @@ enum ProtocolShapes {
                 arguments: .nothing, results: .list(.sequence([path, .list(.opaque(255))]))),
         ]
     }()
+
+    /// Of an answer without a lock: LCK_DENIED (1) to CANCEL, which found nothing to cancel; LCK_GRANTED (0) to what
+    /// gives back; LCK_DENIED_NOLOCKS (2). Arguments behind the cookie are not looked at.
+    static func locks(_ version: UInt32, _ procedure: UInt32) -> ProcedureShape? {
+        let cookie = XDRShape.opaque(1024)
+        func answer(_ status: UInt32, _ more: [XDRShape] = []) -> ProcedureShape {
+            ProcedureShape(arguments: cookie, results: .sequence([cookie, .number(status...status)] + more))
+        }
+        let nothing = ProcedureShape(arguments: .nothing, results: .nothing)
+        return switch (procedure, version >= 3) {
+        case (0, _), (23, true): nothing
+        case (1, _), (2, _), (22, true): answer(2)
+        case (3, _): answer(1)
+        case (4, _): answer(0)
+        case (20, true): answer(2, [.word])
+        case (21, true): answer(0, [.word])
+        default: nil
+        }
+    }
 }
