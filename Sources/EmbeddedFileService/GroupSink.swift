@@ -268,11 +268,10 @@ struct GroupSink: WriteBackSink {
             // A truncate that took its place while the drain was out wins: it has the higher sequence.
             let clip = file.drainClip ?? .max
             var map = node.extents.withLock { $0 }
-            var edit = ExtentMap.Edit()
-            for extent in extents {
-                guard let range = extent.range.intersection(ByteRange(0, clip)) else { continue }
-                edit.append(map.insert(extent.part(range)))
-                inode.size = max(inode.size, range.upperBound)
+            let valid = extents.compactMap { $0.range.intersection(ByteRange(0, clip)).map($0.part) }
+            let edit = map.insert(valid)
+            for extent in valid {
+                inode.size = max(inode.size, extent.range.upperBound)
                 inode.writeSequence = max(inode.writeSequence, extent.sequence)
             }
             let dead = try core.record(edit, of: file.fileID, rows: rows, &transaction)
