@@ -33,10 +33,16 @@ struct FileReader {
     /// pieces.
     func read(offset: UInt64, count: Int) async throws(FileError) -> ReadResult {
         let wanted = ByteRange(offset: min(offset, Limits.maxFileBytes), count: UInt64(count))
-        let view = node.extents.withLock { map in
-            let (pending, attributes) = context.snapshot(wanted, limit: Self.maxPieces)
+        let seen: Result<View, FileError> = node.extents.withLock { map in
+            let pending: [PendingWrite]
+            let attributes: FileAttributes
+            do throws(WriteBackError) {
+                (pending, attributes) = try context.snapshot(wanted, limit: Self.maxPieces)
+            } catch {
+                return .failure(FileError(error))
+            }
             guard var range = wanted.intersection(ByteRange(0, attributes.size)), !context.isRemoved else {
-                return View(pending: pending, attributes: attributes)
+                return .success(View(pending: pending, attributes: attributes))
             }
             let extents = map.overlapping(range, limit: Self.maxPieces)
             // There may be more pieces from there on.
@@ -46,8 +52,9 @@ struct FileReader {
                 if count == Self.maxPieces, let end { range = ByteRange(range.lowerBound, min(range.upperBound, end)) }
             }
             core.references.retain(extents.lazy.map(\.group))
-            return View(range: range, pending: pending, extents: extents, attributes: attributes)
+            return .success(View(range: range, pending: pending, extents: extents, attributes: attributes))
         }
+        let view = try seen.get()
         // Of a file that is gone the pending bytes are gone first, so what was just seen may be torn.
         if context.isRemoved {
             core.references.release(view.extents.lazy.map(\.group))

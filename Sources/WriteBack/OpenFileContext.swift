@@ -41,6 +41,9 @@ public final class OpenFileContext: Sendable {
         /// Failures so far, and the last of them: for a write that waits after somebody else was told.
         var failureCount = 0
         var lastFailure: WriteBackError?
+        /// After a failed drain the store could not say what it has of the file: the failure stays, told or not.
+        var isNotReverted = false
+        var wasLastingFailureTold = false
         var isRemoved = false
         var waiters: [Waiter] = []
         var lastArrival = Duration.zero
@@ -202,11 +205,16 @@ public final class OpenFileContext: Sendable {
     /// Take this first and the store's extents second: a byte leaves the pending writes only after its
     /// extent was published, so it is in one of the two, and pending bytes are newer than any extent that
     /// was there at this moment.
+    /// Throws while the bytes of a failed drain are gone and the size still counts them.
     /// - Parameter limit: of pieces; from the last one on there may be more.
     public func snapshot(
         _ range: ByteRange, limit: Int = .max
-    ) -> (pending: [PendingWrite], attributes: FileAttributes) {
-        state.withLock { ($0.pending.overlapping(range, limit: limit), $0.liveAttributes) }
+    ) throws(WriteBackError) -> (pending: [PendingWrite], attributes: FileAttributes) {
+        let result: Result<([PendingWrite], FileAttributes), WriteBackError> = state.withLock { state in
+            if let failure = state.failure, state.isDraining || state.isNotReverted { return .failure(failure) }
+            return .success((state.pending.overlapping(range, limit: limit), state.liveAttributes))
+        }
+        return try result.get()
     }
 
     // MARK: Draining
@@ -231,7 +239,7 @@ public final class OpenFileContext: Sendable {
     public var isClean: Bool {
         state.withLock { state in
             state.pending.isEmpty && !state.isDraining && !state.isScheduled && !state.hasOpenOutput
-                && state.failure == nil
+                && (state.failure == nil || state.wasLastingFailureTold)
         }
     }
 
@@ -371,15 +379,18 @@ public final class OpenFileContext: Sendable {
     }
 
     /// Second half, after the write verifier changed and the file was reverted: whoever waited is told. An
-    /// error that somebody was told is not sticky any more.
-    func endFailure(_ error: WriteBackError, turn: consuming DrainTurn) {
+    /// error that somebody was told is not sticky any more, unless the file could not be reverted.
+    func endFailure(_ error: WriteBackError, isReverted: Bool, turn: consuming DrainTurn) {
         precondition(turn.file == fileID)
         let waiters = state.withLock { state in
             state.isDraining = false
             state.isScheduled = false
             state.hasOpenOutput = false
             state.drainedThrough = state.sequence
-            if !state.waiters.isEmpty { state.failure = nil }
+            state.isNotReverted = !isReverted
+            if !state.waiters.isEmpty {
+                if isReverted { state.failure = nil } else { state.wasLastingFailureTold = true }
+            }
             defer { state.waiters = [] }
             return state.waiters
         }
@@ -406,7 +417,11 @@ extension OpenFileContext.State {
     /// wound up the error stays: it must not be forgotten before the verifier changed.
     fileprivate mutating func tellFailure() -> WriteBackError? {
         guard let failure else { return nil }
-        if !isDraining { self.failure = nil }
+        if isNotReverted {
+            wasLastingFailureTold = true
+        } else if !isDraining {
+            self.failure = nil
+        }
         return failure
     }
 }

@@ -183,8 +183,8 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
             // The verifier changes between the loss and the answers, so that no COMMIT can answer the old one.
             let (freed, losesAcknowledged) = file.beginFailure(error)
             if losesAcknowledged { sink.acknowledgedBytesWereLost(in: file.fileID, because: error) }
-            await sink.revert(file)
-            file.endFailure(error, turn: turn)
+            let isReverted = await sink.revert(file)
+            file.endFailure(error, isReverted: isReverted, turn: turn)
             returnToBudget(freed)
         }
         forgetIfClean(file)

@@ -51,7 +51,7 @@ struct WriteBackTests {
         try await committed
         #expect(sink.published(file.fileID) == [1])
         // The newer byte is still pending, and still what readers see.
-        #expect(file.snapshot(ByteRange(0, 10)).pending.map(\.payload.bytes) == [[2]])
+        #expect(try file.snapshot(ByteRange(0, 10)).pending.map(\.payload.bytes) == [[2]])
         try await writeBack.commit(file)
         #expect(sink.published(file.fileID) == [2])
     }
@@ -63,10 +63,10 @@ struct WriteBackTests {
         sink.hold()
         async let committed: Void = writeBack.commit(file)
         await sink.waitForDrains(1)
-        #expect(file.snapshot(ByteRange(0, 10)).pending.map(\.payload.bytes) == [[1, 2, 3]])
+        #expect(try file.snapshot(ByteRange(0, 10)).pending.map(\.payload.bytes) == [[1, 2, 3]])
         sink.letGo()
         try await committed
-        #expect(file.snapshot(ByteRange(0, 10)).pending.isEmpty)
+        #expect(try file.snapshot(ByteRange(0, 10)).pending.isEmpty)
     }
 
     @Test("a drain that can wait takes whole stripes of runs only")
@@ -157,7 +157,7 @@ struct WriteBackTests {
             return
         }
         #expect(file.beginFailure(.noSpace).freedBytes == accepted.addedBytes)
-        file.endFailure(.noSpace, turn: turn)
+        file.endFailure(.noSpace, isReverted: true, turn: turn)
         #expect(throws: WriteBackError.noSpace) { _ = try write() }
         await #expect(throws: WriteBackError.noSpace) {
             try await file.waitUntilDurable(since: accepted.failureCount) {}
@@ -165,6 +165,40 @@ struct WriteBackTests {
         // Who writes from here on is not concerned.
         let writeBack = writeBack()
         try await self.write([2], at: 0, with: writeBack, stable: true)
+    }
+
+    @Test("between the loss of bytes and the size without them, a READ fails: it does not make zeros of them")
+    func readDuringFailure() async throws {
+        let accepted = try file.write(
+            Payload(bytes: [1, 2, 3]), at: 0, isStable: false, now: clock.now(), elapsed: .zero, clearingModeBits: 0,
+            limits: WriteBackLimits(), stripeSizeBytes: 12)
+        #expect(!accepted.mustSchedule && file.request(.everything))
+        guard let turn = file.takeTurn(stripeSizeBytes: 12, limits: WriteBackLimits()) else {
+            Issue.record("nothing to drain")
+            return
+        }
+        #expect(file.beginFailure(.inputOutput).losesAcknowledged)
+        #expect(throws: WriteBackError.inputOutput) { try file.snapshot(ByteRange(0, 3)) }
+        file.revert(size: 0, usedBytes: 0)
+        file.endFailure(.inputOutput, isReverted: true, turn: turn)
+        #expect(try file.snapshot(ByteRange(0, 3)).attributes.size == 0)
+    }
+
+    @Test("a file that the store can't say anything of after a failed drain keeps failing")
+    func notReverted() async throws {
+        let writeBack = writeBack()
+        sink.state.withLock { state in
+            state.nextErrors = [.inputOutput]
+            state.cannotRevert = true
+        }
+        try await write([1, 2, 3], at: 0, with: writeBack)
+        for _ in 0..<3 {
+            await #expect(throws: WriteBackError.inputOutput) { try await writeBack.commit(file) }
+            await #expect(throws: WriteBackError.inputOutput) { try await write([4], at: 0, with: writeBack) }
+            #expect(throws: WriteBackError.inputOutput) { try file.snapshot(ByteRange(0, 3)) }
+        }
+        // Nothing is left to do for it.
+        #expect(await writeBack.settleAll() == 0)
     }
 
     @Test("a FILE_SYNC write returns when it is published")
@@ -219,7 +253,7 @@ struct WriteBackTests {
         }
         let all = writeBack.usage.pendingBytes
         #expect(all - one >= 100 * 256 && all - one < 100 * 1024)
-        #expect(file.snapshot(ByteRange(0, 1000)).pending.allSatisfy { $0.payload.bufferBytes < 1024 })
+        #expect(try file.snapshot(ByteRange(0, 1000)).pending.allSatisfy { $0.payload.bufferBytes < 1024 })
         try await writeBack.commit(file)
         #expect(writeBack.usage.pendingBytes == 0)
     }
@@ -261,7 +295,7 @@ struct WriteBackTests {
         }
         for index in 0..<1000 as Range<UInt64> {
             try await write([1], at: index * 10, with: writeBack)
-            #expect(file.snapshot(ByteRange(0, 10_000)).pending.count <= 20)
+            #expect(try file.snapshot(ByteRange(0, 10_000)).pending.count <= 20)
         }
         try await writeBack.commit(file)
         #expect(sink.published(file.fileID).count { $0 == 1 } == 1000)
