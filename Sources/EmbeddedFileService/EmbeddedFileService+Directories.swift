@@ -236,9 +236,13 @@ extension EmbeddedFileService {
             if cookie < 2, entries.count < maxEntries {
                 try add([dot, dot], cookie: 2, try transaction.existing(parent.parent ?? .root))
             }
+            // ".." is an entry too: a listing that has no room for it is not at the end, be the directory empty or not.
+            guard cookie >= 2 || entries.last?.cookie == 2 else {
+                return DirectoryListing(entries: entries, isAtEnd: false, attributes: parent.attributes)
+            }
             // One more than asked for, to see whether the end is reached.
             let room = maxEntries - entries.count
-            let rows = room < 0 ? [] : try transaction.entries(of: parent.id, after: max(cookie, 2), limit: room + 1)
+            let rows = try transaction.entries(of: parent.id, after: max(cookie, 2), limit: room + 1)
             for row in rows.prefix(room) {
                 if withAttributes {
                     try add(row.name.bytes, cookie: row.cookie, try transaction.existing(row.child))
