@@ -88,6 +88,7 @@ extension EmbeddedFileService {
         return try await core.transact { [core] transaction throws(FileError) in
             let parent = try transaction.directoryForNewName(name, directory, caller)
             var inode = try core.newInode(.directory, attributes, in: parent, as: caller, now: now, &transaction)
+            try transaction.checkRoom(below: parent)
             inode.parent = parent.id
             inode.linkCount = 2
             if parent.mode & 0o2000 != 0 { inode.mode |= 0o2000 }
@@ -175,12 +176,7 @@ extension EmbeddedFileService {
             if moved.type == .directory, !isSame {
                 // Its ".." changes, as rename(2) has it.
                 guard moved.attributes.allowsWrite(by: caller) else { throw .accessDenied }
-                // A directory must not be moved below itself.
-                var ancestor = target
-                while ancestor.id != .root {
-                    if ancestor.id == moved.id { throw .invalidArgument }
-                    ancestor = try transaction.existing(ancestor.parent ?? .root)
-                }
+                try transaction.checkRoom(below: target, for: moved.id)
                 guard target.linkCount < Limits.maxLinks || replaced?.type == .directory else { throw .tooManyLinks }
             }
 
@@ -252,6 +248,23 @@ extension EmbeddedFileService {
                 }
             }
             return DirectoryListing(entries: entries, isAtEnd: rows.count <= room, attributes: parent.attributes)
+        }
+    }
+}
+
+extension Transaction {
+    /// Whether a directory may come into this one, which must not be too deep, nor in the one that moves.
+    ///
+    /// Bounded for the sake of all others: the namespace thread does nothing else meanwhile. A directory that moves
+    /// takes what is in it along, which may get deeper than the limit; then nothing comes into its depths any more.
+    fileprivate mutating func checkRoom(below directory: Inode, for moved: FileID? = nil) throws(FileError) {
+        var ancestor = directory
+        var depth = 0
+        while ancestor.id != .root {
+            if ancestor.id == moved { throw .invalidArgument }
+            depth += 1
+            guard depth < Limits.maxDirectoryDepth else { throw .nameTooLong }
+            ancestor = try existing(ancestor.parent ?? .root)
         }
     }
 }
