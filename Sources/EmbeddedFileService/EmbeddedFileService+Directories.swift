@@ -55,7 +55,8 @@ extension EmbeddedFileService {
                         guard node.attributes.allowsWritingData(by: caller) else { throw .accessDenied }
                         effects = try core.truncate(
                             node, &existing, to: size, clearing: node.attributes.modeBitsClearedByWriting(by: caller),
-                            now: now, &transaction)
+                            now: now, &transaction
+                        ).effects
                     }
                     return (CreatedEntry(entry: core.entry(of: existing), directory: unchanged), effects)
                 }
