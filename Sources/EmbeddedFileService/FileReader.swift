@@ -6,7 +6,6 @@
 
 internal import BlockStore
 internal import FileService
-internal import Logging
 internal import Model
 internal import NIOCore
 internal import Namespace
@@ -93,7 +92,7 @@ struct FileReader {
                 ByteRange(offset: extent.groupOffset, count: extent.range.count))
         } catch {
             if !error.isShortage { core.damage.noteUnreadable(group.id) }
-            core.log.error("a read failed: \(error)", metadata: ["file": "\(node.id.rawValue)"])
+            core.complaints.error(.failedRead, of: .file(node.id), "\(error)")
             throw .inputOutput
         }
     }
