@@ -15,22 +15,25 @@ extension EmbeddedFileService {
             [core] transaction throws(FileError) -> (AttributeChange, StoreCore.Effects) in
             var inode = try transaction.existing(file)
             let node = try core.loadNode(inode, &transaction)
-            let before = node.attributes
-            // RFC 1813 §3.3.2: the guard is compared before anything else is looked at.
-            if let guardTime, guardTime != before.changeTime { throw .notSynchronized }
-            try update.check(on: before, by: caller)
+            // RFC 1813 §3.3.2: the guard is compared before anything else is looked at; and, since WRITEs come at any
+            // moment, once more where the change is made.
+            let seen = node.attributes
+            try seen.checkGuard(guardTime)
+            try update.check(on: seen, by: caller)
             // The SETATTR that follows an exclusive CREATE (RFC 1813 §3.3.8) says that its answer has arrived. From
             // here on the same verifier is somebody else's: Linux makes it of a clock and a process id.
             inode.exclusiveVerifier = nil
-            let apply = update.change(of: before, by: caller, now: now)
+            let apply = update.change(by: caller, now: now)
             guard let size = update.size else {
-                try core.change(&inode, &transaction, apply)
-                return (AttributeChange(before: before, after: node.attributes), .none)
+                let change = try core.change(&inode, &transaction) { attributes throws(FileError) in
+                    try attributes.checkGuard(guardTime)
+                    apply(&attributes)
+                }
+                return (change, .none)
             }
-            let effects = try core.truncate(
-                node, &inode, to: size, clearing: before.modeBitsClearedByWriting(by: caller), now: now, &transaction,
-                alsoChanging: apply)
-            return (AttributeChange(before: before, after: node.attributes), effects)
+            return try core.truncate(
+                node, &inode, to: size, ifChangedAt: guardTime,
+                clearing: seen.modeBitsClearedByWriting(by: caller), now: now, &transaction, alsoChanging: apply)
         }
         core.carryOut(effects, writeBack)
         return change
@@ -63,7 +66,7 @@ extension AttributeUpdate {
 
     /// The change of everything but the size.
     fileprivate func change(
-        of before: FileAttributes, by caller: Credentials, now: Timestamp
+        by caller: Credentials, now: Timestamp
     ) -> (inout FileAttributes) -> Void {
         { attributes in
             if let mode { attributes.mode = mode & 0o7777 }

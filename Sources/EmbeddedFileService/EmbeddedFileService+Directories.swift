@@ -55,7 +55,8 @@ extension EmbeddedFileService {
                         guard node.attributes.allowsWritingData(by: caller) else { throw .accessDenied }
                         effects = try core.truncate(
                             node, &existing, to: size, clearing: node.attributes.modeBitsClearedByWriting(by: caller),
-                            now: now, &transaction)
+                            now: now, &transaction
+                        ).effects
                     }
                     return (CreatedEntry(entry: core.entry(of: existing), directory: unchanged), effects)
                 }
@@ -88,6 +89,7 @@ extension EmbeddedFileService {
         return try await core.transact { [core] transaction throws(FileError) in
             let parent = try transaction.directoryForNewName(name, directory, caller)
             var inode = try core.newInode(.directory, attributes, in: parent, as: caller, now: now, &transaction)
+            try transaction.checkRoom(below: parent)
             inode.parent = parent.id
             inode.linkCount = 2
             if parent.mode & 0o2000 != 0 { inode.mode |= 0o2000 }
@@ -175,12 +177,7 @@ extension EmbeddedFileService {
             if moved.type == .directory, !isSame {
                 // Its ".." changes, as rename(2) has it.
                 guard moved.attributes.allowsWrite(by: caller) else { throw .accessDenied }
-                // A directory must not be moved below itself.
-                var ancestor = target
-                while ancestor.id != .root {
-                    if ancestor.id == moved.id { throw .invalidArgument }
-                    ancestor = try transaction.existing(ancestor.parent ?? .root)
-                }
+                try transaction.checkRoom(below: target, for: moved.id)
                 guard target.linkCount < Limits.maxLinks || replaced?.type == .directory else { throw .tooManyLinks }
             }
 
@@ -236,9 +233,13 @@ extension EmbeddedFileService {
             if cookie < 2, entries.count < maxEntries {
                 try add([dot, dot], cookie: 2, try transaction.existing(parent.parent ?? .root))
             }
+            // ".." is an entry too: a listing that has no room for it is not at the end, be the directory empty or not.
+            guard cookie >= 2 || entries.last?.cookie == 2 else {
+                return DirectoryListing(entries: entries, isAtEnd: false, attributes: parent.attributes)
+            }
             // One more than asked for, to see whether the end is reached.
             let room = maxEntries - entries.count
-            let rows = room < 0 ? [] : try transaction.entries(of: parent.id, after: max(cookie, 2), limit: room + 1)
+            let rows = try transaction.entries(of: parent.id, after: max(cookie, 2), limit: room + 1)
             for row in rows.prefix(room) {
                 if withAttributes {
                     try add(row.name.bytes, cookie: row.cookie, try transaction.existing(row.child))
@@ -248,6 +249,23 @@ extension EmbeddedFileService {
                 }
             }
             return DirectoryListing(entries: entries, isAtEnd: rows.count <= room, attributes: parent.attributes)
+        }
+    }
+}
+
+extension Transaction {
+    /// Whether a directory may come into this one, which must not be too deep, nor in the one that moves.
+    ///
+    /// Bounded for the sake of all others: the namespace thread does nothing else meanwhile. A directory that moves
+    /// takes what is in it along, which may get deeper than the limit; then nothing comes into its depths any more.
+    fileprivate mutating func checkRoom(below directory: Inode, for moved: FileID? = nil) throws(FileError) {
+        var ancestor = directory
+        var depth = 0
+        while ancestor.id != .root {
+            if ancestor.id == moved { throw .invalidArgument }
+            depth += 1
+            guard depth < Limits.maxDirectoryDepth else { throw .nameTooLong }
+            ancestor = try existing(ancestor.parent ?? .root)
         }
     }
 }

@@ -6,7 +6,6 @@
 
 internal import BlockStore
 internal import FileService
-internal import Logging
 internal import Model
 internal import NIOCore
 internal import Namespace
@@ -169,7 +168,9 @@ struct FileReader {
         for (index, piece) in pieces.enumerated() {
             if case .stored(let extent) = piece.source { stored.append((index, extent)) }
         }
-        stored.sort { ($0.extent.group.rawValue, $0.extent.groupOffset) < ($1.extent.group.rawValue, $1.extent.groupOffset) }
+        stored.sort {
+            ($0.extent.group.rawValue, $0.extent.groupOffset) < ($1.extent.group.rawValue, $1.extent.groupOffset)
+        }
         var reads: [GroupRead] = []
         var ofPiece: [Int: Int] = [:]
         for (index, extent) in stored {
@@ -201,7 +202,7 @@ struct FileReader {
                 wanted.range)
         } catch {
             if !error.isShortage { core.damage.noteUnreadable(group.id) }
-            core.log.error("a read failed: \(error)", metadata: ["file": "\(node.id.rawValue)"])
+            core.complaints.error(.failedRead, of: .file(node.id), "\(error)")
             throw .inputOutput
         }
     }

@@ -11,7 +11,6 @@
 internal import BlockStore
 internal import ErasureCoding
 internal import FileService
-internal import Logging
 internal import Model
 internal import Namespace
 internal import Platform
@@ -88,16 +87,16 @@ struct GroupSink: WriteBackSink {
                 switch error {
                 case .targets(let failures, let locations):
                     core.counters.rewrittenGroups.add(1, ordering: .relaxed)
+                    core.complaints.warning(
+                        .rewrittenGroup, of: .file(file.fileID),
+                        failures.map { "\($0.error)" }.joined(separator: "; "))
                     for failure in failures {
-                        core.log.warning(
-                            "a block group is written anew: \(failure.error)",
-                            metadata: ["file": "\(file.fileID.rawValue)"])
                         if let location = locations[failure.index] { excluded.insert(location) }
                     }
                 case .tooFewTargets(let present, let needed):
-                    core.log.error(
-                        "a write failed: only \(present) of at least \(needed) volumes can be written to",
-                        metadata: ["file": "\(file.fileID.rawValue)"])
+                    core.complaints.error(
+                        .tooFewTargets, of: .file(file.fileID),
+                        "only \(present) of at least \(needed) volumes can be written to")
                     // Healthy volumes that were left out had no room.
                     let healthy = core.volumes.present.count { $0.isHealthy }
                     throw healthy >= needed ? .noSpace : .inputOutput
@@ -123,8 +122,7 @@ struct GroupSink: WriteBackSink {
             }
             return true
         } catch {
-            core.log.error(
-                "a file's attributes cannot be read: \(error)", metadata: ["file": "\(file.fileID.rawValue)"])
+            core.complaints.error(.unknownAttributes, of: .file(file.fileID), "\(error)")
             return false
         }
     }
@@ -132,9 +130,7 @@ struct GroupSink: WriteBackSink {
     func acknowledgedBytesWereLost(in file: FileID, because error: WriteBackError) {
         core.verifier.change()
         core.counters.writeBackErrors.add(1, ordering: .relaxed)
-        core.log.error(
-            "acknowledged unstable bytes were lost, the write verifier has changed: \(error)",
-            metadata: ["file": "\(file.rawValue)"])
+        core.complaints.error(.lostBytes, of: .file(file), "\(error)")
     }
 
     private func attempt(

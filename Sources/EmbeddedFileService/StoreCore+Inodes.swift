@@ -45,20 +45,25 @@ extension StoreCore {
     }
 
     /// Changes attributes other than the size: on top of the live ones where the inode is in use, since its
-    /// times and mode may be ahead of the row.
+    /// times and mode may be ahead of the row. When `change` throws, nothing has changed. What is returned has no
+    /// WRITE between its halves (RFC 1813 §2.6: wcc_data).
+    @discardableResult
     func change(
-        _ inode: inout Inode, _ transaction: inout Transaction, _ change: (inout FileAttributes) -> Void
-    ) throws(FileError) {
+        _ inode: inout Inode, _ transaction: inout Transaction,
+        _ change: (inout FileAttributes) throws(FileError) -> Void
+    ) throws(FileError) -> AttributeChange {
         if let node = nodes[inode.id], let context = node.context {
-            context.updateAttributes(change)
+            let step = try context.updateAttributes(change)
             inode.adopt(context.attributes)
             try transaction.put(.putInode(inode))
-        } else {
-            var attributes = inode.attributes
-            change(&attributes)
-            inode.adopt(attributes)
-            try record(inode, &transaction)
+            return AttributeChange(before: step.before, after: step.after)
         }
+        let before = inode.attributes
+        var after = before
+        try change(&after)
+        inode.adopt(after)
+        try record(inode, &transaction)
+        return AttributeChange(before: before, after: after)
     }
 
     /// An inode that is not linked yet.
@@ -159,10 +164,12 @@ extension StoreCore {
     }
 
     /// Sets the size of a regular file, up or down. Pending bytes, extents and row change as one.
+    /// - Parameter guardTime: throws `notSynchronized` and changes nothing if this is not the change time.
     func truncate(
-        _ node: FileNode, _ inode: inout Inode, to size: UInt64, clearing mode: UInt32, now: Timestamp,
+        _ node: FileNode, _ inode: inout Inode, to size: UInt64, ifChangedAt guardTime: Timestamp? = nil,
+        clearing mode: UInt32, now: Timestamp,
         _ transaction: inout Transaction, alsoChanging change: (inout FileAttributes) -> Void = { _ in }
-    ) throws(FileError) -> Effects {
+    ) throws(FileError) -> (change: AttributeChange, effects: Effects) {
         guard size <= Limits.maxFileBytes else { throw .fileTooBig }
         guard let context = node.context else { throw .invalidArgument }
         var map = node.extents.withLock { $0 }
@@ -171,14 +178,23 @@ extension StoreCore {
         effects.deadGroups = try record(edit, of: inode.id, &transaction)
 
         let used = try inode.usedBytes.changed(by: edit.byteChange)
-        let truncated = node.extents.withLock { extents in
-            extents = map
-            return context.truncate(to: size) { attributes in
-                attributes.usedBytes = used
-                attributes.mode &= ~mode
-                attributes.touch(now)
-                change(&attributes)
+        let result = node.extents.withLock { extents in
+            Result { () throws(FileError) in
+                let truncated = try context.truncate(to: size) { attributes throws(FileError) in
+                    try attributes.checkGuard(guardTime)
+                    attributes.usedBytes = used
+                    attributes.mode &= ~mode
+                    attributes.touch(now)
+                    change(&attributes)
+                }
+                extents = map
+                return truncated
             }
+        }
+        guard case .success(let truncated) = result else {
+            // A WRITE came meanwhile. The rows stay, so these groups don't die.
+            for group in effects.deadGroups { groups.forget(group.id) }
+            throw .notSynchronized
         }
         effects.freedBytes = truncated.freedBytes
         effects.truncated = (node, truncated.sequence)
@@ -187,7 +203,7 @@ extension StoreCore {
         inode.usedBytes = used
         inode.writeSequence = truncated.sequence
         try transaction.put(.putInode(inode))
-        return effects
+        return (AttributeChange(before: truncated.step.before, after: truncated.step.after), effects)
     }
 
     /// Records an edit of a file's extents and of the live bytes of the groups it touches. Returns the groups
@@ -221,6 +237,13 @@ extension StoreCore {
             }
         }
         return dead
+    }
+}
+
+extension FileAttributes {
+    /// The guard of SETATTR (RFC 1813 §3.3.2).
+    func checkGuard(_ time: Timestamp?) throws(FileError) {
+        if let time, time != changeTime { throw .notSynchronized }
     }
 }
 

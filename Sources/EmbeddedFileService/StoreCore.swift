@@ -41,6 +41,8 @@ final class StoreCore: Sendable {
     let counters = StoreCounters()
     let clock: SystemClock
     let log: Logger
+    /// For what goes wrong at the rate of calls.
+    let complaints: StoreLog
     let bounds: StoreBounds
     /// On the volumes, until the store is closed.
     private let locks: [File]
@@ -59,6 +61,7 @@ final class StoreCore: Sendable {
         self.epochs = epochs
         self.clock = clock
         self.log = log
+        complaints = StoreLog(log, clock: clock)
         nodes = FileNodeTable(capacity: bounds.maxCachedNodes)
         groups = GroupTable(capacity: bounds.maxCachedNodes)
         var random = SystemRandomNumberGenerator()
@@ -182,7 +185,7 @@ final class StoreCore: Sendable {
                 try await volume.delete(group.id.internalBlock(index), generationStamp: group.generationStamp)
             } catch {
                 // The next start removes what no group names.
-                log.warning("a dead block was not removed: \(error)")
+                complaints.warning(.keptDeadBlock, of: .volume(location), "\(error)")
             }
         }
         damage.forget(group.id)
@@ -192,7 +195,7 @@ final class StoreCore: Sendable {
     /// A reader found an internal block bad.
     func note(_ bad: BadBlock) {
         if case .inputOutput(let error) = bad.reason, error.isShortage {
-            log.warning("a block could not be read for now: \(error)")
+            complaints.warning(.unreadableForNow, of: .blockGroup(bad.block.group), "\(error)")
             return
         }
         if damage.note(bad.block, "\(bad.reason)") {

@@ -19,6 +19,11 @@ public enum Limits {
     /// The longest name of a directory entry; Linux's NAME_MAX, and what PATHCONF answers.
     public static let maxNameBytes = 255
 
+    /// The most names in the path of a directory, from the root of the store. Linux's PATH_MAX of 4096 bytes, the NUL
+    /// included, has room for 2048 names with "/" between them: no path that a program can give leads deeper. Who moves
+    /// or makes a directory, or asks for its "..", waits for a walk of at most so many steps.
+    public static let maxDirectoryDepth = 2048
+
     /// The longest target of a symbolic link: Linux's PATH_MAX, beyond which no client could follow it.
     public static let maxLinkTargetBytes = 4096
 

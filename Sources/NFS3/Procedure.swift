@@ -74,12 +74,16 @@ struct CallContext<Service: FileService>: Sendable {
     }
 
     /// Refuses a directory that is not at or below the root of the export: one to which ".." of a directory leads that
-    /// was moved out of the export. Its handle stays good, but with it nobody gets to the rest of the store.
+    /// was moved out of the export. Its handle stays good, but with it nobody gets to the rest of the store. Gives up with
+    /// NFS3ERR_NAMETOOLONG where directories were moved deeper than they can be made.
     func check(isInside directory: FileReference) async throws(NFSStatus) {
         guard let dotDot = try? FileName([UInt8]("..".utf8)) else { preconditionFailure("\"..\" is a name") }
         var ancestor = directory
+        var steps = 0
         while !handles.isOfWholeStore, ancestor.id != handles.exportRoot {
             guard ancestor.id != .root else { throw .accessDenied }
+            guard steps < Limits.maxDirectoryDepth else { throw .nameTooLong }
+            steps += 1
             let below = ancestor
             ancestor = try await asking { service throws(FileError) in
                 try await service.lookUp(dotDot, in: below, as: .superuser).file

@@ -77,13 +77,24 @@ public final class OpenFileContext: Sendable {
     /// As readers see them: size and times include what is still pending.
     public var attributes: FileAttributes { state.withLock { $0.liveAttributes } }
 
-    /// Applies a change that the store has recorded. `change` must not touch the size; see `truncate`.
-    public func updateAttributes(_ change: (inout FileAttributes) -> Void) {
-        state.withLock { state in
-            let size = state.attributes.size
-            change(&state.attributes)
-            precondition(state.attributes.size == size)
+    /// Attributes right before and right after a change, with no other change between.
+    public typealias AttributeStep = (before: FileAttributes, after: FileAttributes)
+
+    /// Applies a change that the store records. `change` must not touch the size; see `truncate`. When it throws,
+    /// nothing has changed.
+    @discardableResult
+    public func updateAttributes<Refusal: Error>(
+        _ change: (inout FileAttributes) throws(Refusal) -> Void
+    ) throws(Refusal) -> AttributeStep {
+        let result: Result<AttributeStep, Refusal> = state.withLock { state in
+            let before = state.liveAttributes
+            var attributes = state.attributes
+            do throws(Refusal) { try change(&attributes) } catch { return .failure(error) }
+            precondition(state.attributes.size == attributes.size)
+            state.attributes = attributes
+            return .success((before, state.liveAttributes))
         }
+        return try result.get()
     }
 
     /// Whether the file is gone.
@@ -157,19 +168,24 @@ public final class OpenFileContext: Sendable {
     }
 
     /// A truncate takes its place in the order, at the moment when the store records it (on the namespace
-    /// thread): pending bytes beyond `size` go, also those that a drain has in hand. Returns the bytes freed.
-    public func truncate(to size: UInt64, change: (inout FileAttributes) -> Void) -> (
-        sequence: WriteSequence, freedBytes: Int
-    ) {
-        state.withLock { state in
+    /// thread): pending bytes beyond `size` go, also those that a drain has in hand. Returns the bytes freed, too.
+    /// `change` sees the attributes as they were, but for the size; when it throws, nothing has changed.
+    public func truncate<Refusal: Error>(
+        to size: UInt64, change: (inout FileAttributes) throws(Refusal) -> Void
+    ) throws(Refusal) -> (sequence: WriteSequence, freedBytes: Int, step: AttributeStep) {
+        let result: Result<(WriteSequence, Int, AttributeStep), Refusal> = state.withLock { state in
+            let before = state.liveAttributes
+            var attributes = state.attributes
+            attributes.size = size
+            do throws(Refusal) { try change(&attributes) } catch { return .failure(error) }
             let heldBefore = state.pending.heldBytes
             state.sequence = state.sequence.next
             state.pending.truncate(to: size)
             if state.isDraining { state.drainClip = min(state.drainClip ?? size, size) }
-            state.attributes.size = size
-            change(&state.attributes)
-            return (state.sequence, heldBefore - state.pending.heldBytes)
+            state.attributes = attributes
+            return .success((state.sequence, heldBefore - state.pending.heldBytes, (before, state.liveAttributes)))
         }
+        return try result.get()
     }
 
     /// The record of the truncate with this sequence is durable: a COMMIT that finds nothing written since

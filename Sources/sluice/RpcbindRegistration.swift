@@ -14,28 +14,46 @@ import Synchronization
 
 /// What was registered.
 struct RpcbindRegistration: Sendable {
-    private struct Mapping: Hashable {
+    /// A program at an address.
+    struct Mapping: Equatable, Sendable {
         let program: UInt32
         let version: UInt32
+        let address: SocketAddress
     }
 
-    private static let served = [
-        Mapping(program: NFSPrograms<EmbeddedFileService>.nfsProgram, version: 3),
-        Mapping(program: NFSPrograms<EmbeddedFileService>.mountProgram, version: 3),
-    ]
+    /// NFS and MOUNT.
+    static func served(at address: SocketAddress) -> [Mapping] {
+        addresses(of: address).flatMap { address in
+            [NFSPrograms<EmbeddedFileService>.nfsProgram, NFSPrograms<EmbeddedFileService>.mountProgram].map {
+                Mapping(program: $0, version: 3, address: address)
+            }
+        }
+    }
 
     /// NLM, in the versions that are in use. Registered so that a client that looks for it is refused: without a
     /// registration Linux asks rpcbind again and again, and who waits for the lock hangs.
-    private static let lockManager = [1, 3, 4].map {
-        Mapping(program: NFSPrograms<EmbeddedFileService>.lockProgram, version: $0)
+    static func lockManager(at address: SocketAddress) -> [Mapping] {
+        addresses(of: address).flatMap { address in
+            [1, 3, 4].map {
+                Mapping(program: NFSPrograms<EmbeddedFileService>.lockProgram, version: $0, address: address)
+            }
+        }
+    }
+
+    /// Where a socket that listens at this address is reached. At "::" also by IPv4, since SwiftNIO clears
+    /// IPV6_V6ONLY; rpcbind tells an IPv4 client of nothing but "tcp".
+    private static func addresses(of address: SocketAddress) -> [SocketAddress] {
+        guard address.protocol == .inet6, address.ipAddress == "::", let port = address.port,
+            let both = try? SocketAddress(ipAddress: "0.0.0.0", port: port)
+        else { return [address] }
+        return [address, both]
     }
 
     private static let patience = Duration.seconds(10)
 
-    private let address: SocketAddress
     private var mappings: [Mapping] = []
 
-    /// Registers the programs at the address where they are served. A registration of NFS or MOUNT that another server
+    /// Registers the programs at the address where they are served, at "::" for both families. A registration of NFS or MOUNT that another server
     /// has is left alone and refused; one of this very address is of a process that is gone, since its port is ours, and
     /// replaced. A lock manager that another has, the kernel's for what this machine mounts, is left to it.
     static func register(_ address: SocketAddress, log: Logger) async throws(Refusal) -> RpcbindRegistration {
@@ -55,9 +73,9 @@ struct RpcbindRegistration: Sendable {
     }
 
     private static func registerBlocking(_ address: SocketAddress, log: Logger) throws(Refusal) -> RpcbindRegistration {
-        var registration = RpcbindRegistration(address: address)
+        var registration = RpcbindRegistration()
         do throws(Refusal) {
-            for mapping in served {
+            for mapping in served(at: address) {
                 guard let other = try registration.add(mapping) else { continue }
                 throw Refusal(
                     .unavailable,
@@ -65,7 +83,7 @@ struct RpcbindRegistration: Sendable {
                         + "at \(other); stop that first, or if it is gone: "
                         + "rpcinfo -d \(mapping.program) \(mapping.version)")
             }
-            for mapping in lockManager {
+            for mapping in lockManager(at: address) {
                 guard let other = try registration.add(mapping) else { continue }
                 log.warning(
                     """
@@ -82,14 +100,14 @@ struct RpcbindRegistration: Sendable {
 
     /// Returns the universal address of another server that has it.
     private mutating func add(_ mapping: Mapping) throws(Refusal) -> String? {
-        if !set(mapping) {
-            guard let other = registered(mapping) else {
+        if !mapping.set() {
+            guard let other = mapping.registered() else {
                 throw Refusal(
                     .unavailable,
                     "this machine's rpcbind doesn't answer or takes no registrations; start it (as root, or with -i for "
                         + "other users), or leave --rpcbind out")
             }
-            guard other == universalAddress, unset(mapping), set(mapping) else { return other }
+            guard other == mapping.universalAddress, mapping.unset(), mapping.set() else { return other }
         }
         mappings.append(mapping)
         return nil
@@ -99,53 +117,7 @@ struct RpcbindRegistration: Sendable {
     @discardableResult
     private func unregisterBlocking() -> Bool {
         // One after the other, even if one fails.
-        mappings.filter { registered($0) == universalAddress }.map(unset).allSatisfy { $0 }
-    }
-
-    /// The netid of RFC 5665.
-    private var netid: String { address.protocol == .inet6 ? "tcp6" : "tcp" }
-
-    /// RFC 5665 §5.2.3: the host, then the two bytes of the port.
-    private var universalAddress: String {
-        let port = address.port ?? 0
-        return "\(address.ipAddress ?? "").\(port >> 8).\(port & 0xff)"
-    }
-
-    private func withNetwork<Value>(
-        _ body: (UnsafeMutablePointer<netconfig>) -> Value
-    ) -> Value? {
-        guard let network = getnetconfigent(netid) else { return nil }
-        defer { freenetconfigent(network) }
-        return body(network)
-    }
-
-    private func set(_ mapping: Mapping) -> Bool {
-        withNetwork { network in
-            address.withSockAddr { pointer, count in
-                var buffer = netbuf(
-                    maxlen: UInt32(count), len: UInt32(count), buf: UnsafeMutableRawPointer(mutating: pointer))
-                return rpcb_set(rpcprog_t(mapping.program), rpcvers_t(mapping.version), network, &buffer) != 0
-            }
-        } ?? false
-    }
-
-    private func unset(_ mapping: Mapping) -> Bool {
-        withNetwork { rpcb_unset(rpcprog_t(mapping.program), rpcvers_t(mapping.version), $0) != 0 } ?? false
-    }
-
-    /// The universal address under which a program is registered; nil when it isn't or rpcbind doesn't answer.
-    private func registered(_ mapping: Mapping) -> String? {
-        withNetwork { network -> String? in
-            var next = rpcb_getmaps(network, address.protocol == .inet6 ? "::1" : "127.0.0.1")
-            while let entry = next {
-                let map = entry.pointee.rpcb_map
-                if map.r_prog == mapping.program, map.r_vers == mapping.version, String(cString: map.r_netid) == netid {
-                    return String(cString: map.r_addr)
-                }
-                next = entry.pointee.rpcb_next
-            }
-            return nil
-        } ?? nil
+        mappings.filter { $0.registered() == $0.universalAddress }.map { $0.unset() }.allSatisfy { $0 }
     }
 
     /// The result of `work`, or nil after `patience`.
@@ -173,5 +145,54 @@ struct RpcbindRegistration: Sendable {
             }
             continuation?.resume(returning: value)
         }
+    }
+}
+
+/// libtirpc's calls; they block.
+extension RpcbindRegistration.Mapping {
+    /// The netid of RFC 5665.
+    var netid: String { address.protocol == .inet6 ? "tcp6" : "tcp" }
+
+    /// RFC 5665 §5.2.3: the host, then the two bytes of the port.
+    var universalAddress: String {
+        let port = address.port ?? 0
+        return "\(address.ipAddress ?? "").\(port >> 8).\(port & 0xff)"
+    }
+
+    private func withNetwork<Value>(
+        _ body: (UnsafeMutablePointer<netconfig>) -> Value
+    ) -> Value? {
+        guard let network = getnetconfigent(netid) else { return nil }
+        defer { freenetconfigent(network) }
+        return body(network)
+    }
+
+    fileprivate func set() -> Bool {
+        withNetwork { network in
+            address.withSockAddr { pointer, count in
+                var buffer = netbuf(
+                    maxlen: UInt32(count), len: UInt32(count), buf: UnsafeMutableRawPointer(mutating: pointer))
+                return rpcb_set(rpcprog_t(program), rpcvers_t(version), network, &buffer) != 0
+            }
+        } ?? false
+    }
+
+    fileprivate func unset() -> Bool {
+        withNetwork { rpcb_unset(rpcprog_t(program), rpcvers_t(version), $0) != 0 } ?? false
+    }
+
+    /// The universal address under which the program is registered; nil when it isn't or rpcbind doesn't answer.
+    fileprivate func registered() -> String? {
+        withNetwork { network -> String? in
+            var next = rpcb_getmaps(network, address.protocol == .inet6 ? "::1" : "127.0.0.1")
+            while let entry = next {
+                let map = entry.pointee.rpcb_map
+                if map.r_prog == program, map.r_vers == version, String(cString: map.r_netid) == netid {
+                    return String(cString: map.r_addr)
+                }
+                next = entry.pointee.rpcb_next
+            }
+            return nil
+        } ?? nil
     }
 }

@@ -111,6 +111,58 @@ struct ConcurrencyTests {
         try await finish()
     }
 
+    @Test(
+        "a SETATTR's attributes before and after have no WRITE between them, nor between guard and change (§2.6, §3.3.2)",
+        arguments: [false, true])
+    func setAttributesWhileWriting(truncates: Bool) async throws {
+        let file = try await service.make("f")
+        try await service.write(pattern(5000, seed: 1), to: file, .fileSync)
+        let service = service
+        let steps = Shared<[(before: Timestamp, after: Timestamp)]>([])
+        let isDone = Shared(false)
+        // Of one byte, so that little is pending.
+        let writer = Task.detached {
+            var count = 0
+            while !isDone.withLock({ $0 }) {
+                let change = try await service.write([UInt8(count & 255)], to: file, at: 0).change
+                steps.withLock { $0.append((change.before.changeTime, change.after.changeTime)) }
+                count += 1
+                // Lets the other win the guard now and then.
+                if count % 8 == 0 { try await Task.sleep(for: .microseconds(200)) }
+            }
+        }
+        var update = AttributeUpdate(mode: 0o640)
+        var refused = 0
+        var accepted = 0
+        for round in 0..<400 {
+            if truncates { update.size = UInt64(round % 7) * 100 + 1 }
+            let guardTime = round % 2 == 0 ? nil : try await service.attributes(of: file).changeTime
+            do throws(FileError) {
+                let change = try await service.setAttributes(
+                    of: file, to: update, guardTime: guardTime, as: SimulatedStore.superuser)
+                if let guardTime { #expect(change.before.changeTime == guardTime) }
+                if let size = update.size { #expect(change.after.size == size) }
+                steps.withLock { $0.append((change.before.changeTime, change.after.changeTime)) }
+                accepted += 1
+            } catch {
+                #expect(error == .notSynchronized)
+                refused += 1
+            }
+        }
+        isDone.withLock { $0 = true }
+        try await writer.value
+        // Each change takes the change time on from where the one before left it.
+        let all = steps.withLock { $0.sorted { $0.before < $1.before } }
+        #expect(accepted >= 200 && accepted + refused == 400 && all.count > accepted)
+        for (step, next) in zip(all, all.dropFirst()) {
+            guard step.after > step.before, next.before == step.after else {
+                Issue.record("\(step), then \(next)")
+                break
+            }
+        }
+        try await finish()
+    }
+
     @Test("a file is removed while it is drained: who waits is told, and its blocks go")
     func removeWhileDraining() async throws {
         let file = try await service.make("f")

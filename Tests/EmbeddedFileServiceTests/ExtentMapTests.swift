@@ -35,7 +35,8 @@ struct ExtentMapTests {
                     let range = ByteRange(bounds[index], bounds[index + 1])
                     new.append(
                         Extent(
-                            range: range, group: BlockGroupID(rawValue: Int64(step) * -16), groupOffset: range.lowerBound,
+                            range: range, group: BlockGroupID(rawValue: Int64(step) * -16),
+                            groupOffset: range.lowerBound,
                             sequence: WriteSequence(rawValue: step)))
                     for byte in range.lowerBound..<range.upperBound {
                         model[Int(byte)] = Place(group: step, offset: byte, sequence: step)
@@ -60,7 +61,8 @@ struct ExtentMapTests {
                 for byte in extent.range.lowerBound..<end {
                     found[Int(byte)] = Place(
                         group: UInt64(extent.group.rawValue / -16),
-                        offset: extent.groupOffset + (byte - extent.range.lowerBound), sequence: extent.sequence.rawValue)
+                        offset: extent.groupOffset + (byte - extent.range.lowerBound),
+                        sequence: extent.sequence.rawValue)
                 }
             }
             #expect(found == model, "seed \(seed), step \(step)")

@@ -24,6 +24,7 @@ final class SimulatedStore {
     let clock = TestClock()
     var limits = SimulatedStore.smallLimits
     var bounds = StoreBounds()
+    var log = SimulatedStore.quiet
     private(set) var opened: EmbeddedFileService?
 
     static let user = Credentials(uid: 1000, gid: 1000, groups: [])
@@ -65,7 +66,7 @@ final class SimulatedStore {
         precondition(opened == nil)
         opened = try await EmbeddedFileService.open(
             volumes: paths.indices.filter { !missing.contains($0) }.map { paths[$0] }, fileSystem: disk, clock: clock,
-            log: Self.quiet, limits: limits, bounds: bounds)
+            log: log, limits: limits, bounds: bounds)
     }
 
     func close() async {

@@ -200,11 +200,14 @@ def rpcbind(directory):
 
 def registered():
     """(program, version, netid) → port, as rpcinfo sees it; None without an rpcbind."""
-    done = subprocess.run(["rpcinfo", "-p"], capture_output=True, text=True, timeout=60)
+    # Not -p, which asks for what version 2 knew: IPv4.
+    done = subprocess.run(["rpcinfo"], capture_output=True, text=True, timeout=60)
     if done.returncode != 0:
         return None
     rows = (line.split() for line in done.stdout.splitlines()[1:])
-    return {(int(row[0]), int(row[1]), row[2]): int(row[3]) for row in rows if int(row[0]) != 100000}
+    addresses = {(int(row[0]), int(row[1]), row[2]): row[3] for row in rows if int(row[0]) != 100000}
+    # RFC 5665: the port is the last two numbers.
+    return {key: 256 * int(address.split(".")[-2]) + int(address.split(".")[-1]) for key, address in addresses.items()}
 
 
 def inside_namespace(binary, directory):
@@ -247,6 +250,17 @@ def inside_namespace(binary, directory):
     with serve(directory, "--rpcbind", "--listen", f"127.0.0.1:{port}") as running:
         equal(registered()[100005, 3, "tcp"], port, "what is registered by the successor")
         equal(running.stop(), 0, "the exit code of SIGTERM")
+    equal(registered(), {}, "what is registered after the end")
+
+    # An address of both families: IPv4 clients are told of it, too.
+    with serve(directory, "--rpcbind", "--listen", "[::]:0") as running:
+        equal(registered(), {(*program, netid): running.port for program in programs for netid in ("tcp", "tcp6")},
+              "what is registered for [::]")
+        running.kill()
+    with serve(directory, "--rpcbind", "--listen", f"[::]:{running.port}") as successor:
+        equal(registered(), {(*program, netid): running.port for program in programs for netid in ("tcp", "tcp6")},
+              "what is registered by the successor at [::]")
+        equal(successor.stop(), 0, "the exit code of SIGTERM")
     equal(registered(), {}, "what is registered after the end")
 
     # Only MOUNT is another's: NFS, which was registered first, is taken back.

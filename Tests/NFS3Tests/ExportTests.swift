@@ -187,6 +187,27 @@ struct ExportTests {
         #expect(plus.bytes.suffix(handle.bytes.count) == handle.bytes[...])
     }
 
+    @Test("LOOKUP of \"..\" goes up at most as many directories as there are one in the other: NFS3ERR_NAMETOOLONG")
+    func walkUp() async throws {
+        // Its own parent, and nowhere near the export.
+        let test = await Self.programs(try Self.other(try Self.rule("192.0.2.9"))) { $0.names[".."] = Fixture.file }
+        let from = try client("192.0.2.9")
+        let service = test.service
+        // A walk that does not end by itself finds an end, too late.
+        let watch = Task {
+            while service.calls.count < 3 * Limits.maxDirectoryDepth {
+                if Task.isCancelled { return }
+                await Task.yield()
+            }
+            service.set { $0.names[".."] = nil }
+        }
+        let reply = await test.reply(.lookup, [Self.fileInOther, .string("..")], from: from)
+        watch.cancel()
+        #expect(reply?.u32(at: 0) == 63)
+        // What was asked for, the walk, and the look for the export's root before.
+        #expect(service.calls.count == 1 + Limits.maxDirectoryDepth + 1)
+    }
+
     @Test("RENAME and LINK between two exports are NFS3ERR_XDEV (RFC 1813 §3.3.14, §3.3.15)")
     func crossDevice() async throws {
         let test = await Self.programs(.open, try Self.other(try Self.rule("192.0.2.9")))

@@ -87,14 +87,61 @@ struct MountTests {
         #expect(await test.mountReply(.dump, []) == [entry("2001:db8::2", "/"), .no])
     }
 
-    @Test("the list of mounts is bounded: the oldest are forgotten")
-    func bounded() {
-        let list = MountList()
-        for number in 0...MountList.maxEntries {
-            list.add(MountList.Entry(host: "\(number)", directory: [UInt8(ascii: "/")]))
+    @Test("all spellings of a path are one mount, which any of them unmounts")
+    func spellings() async throws {
+        let test = Programs()
+        let from = try client("192.0.2.1")
+        for path in ["/other", "//other", "/./other/", "other/.", "/other///././"] {
+            #expect(await test.mountReply(.mnt, .string(path), from: from)?.u32(at: 0) == 0)
         }
-        #expect(list.all.count == MountList.maxEntries)
-        #expect(list.all.first?.host == "1" && list.all.last?.host == "\(MountList.maxEntries)")
+        for path in ["/", "", "/././", "//"] { _ = await test.mountReply(.mnt, .string(path), from: from) }
+        #expect(
+            await test.mountReply(.dump, []) == [
+                .yes, .string("192.0.2.1"), .string("/other"), .yes, .string("192.0.2.1"), .string("/"), .no,
+            ])
+        // Not the path up to where it stops being one.
+        #expect(await test.mountReply(.umnt, .string("/other/.."), from: from) == [])
+        #expect(await test.mountReply(.umnt, .string("//other/./"), from: from) == [])
+        #expect(await test.mountReply(.dump, []) == [.yes, .string("192.0.2.1"), .string("/"), .no])
+    }
+
+    @Test("the list of mounts is bounded by its bytes in DUMP's reply: the oldest are forgotten")
+    func bounded() throws {
+        let list = MountList()
+        for number in 0..<4096 { list.add(MountList.Entry(host: "\(1000 + number)", directory: .root)) }
+        // 4 bytes that one follows, host and path of 8.
+        let count = MountList.maxBytes / 20
+        #expect(list.all.map(\.host) == (4096 - count..<4096).map { "\(1000 + $0)" })
+        // What is taken off makes room.
+        list.removeAll(of: "5095")
+        list.add(MountList.Entry(host: "last", directory: .root))
+        #expect(list.all.count == count && list.all.last?.host == "last")
+    }
+
+    @Test("a reply is no longer than it is charged for: DUMP of the longest paths, EXPORT of many exports, MNT")
+    func charge() async throws {
+        let directory = String(repeating: "x", count: 200)
+        let clients = try (0..<30).map { Export.Client(network: try ClientNetwork("192.0.\($0).0/24")) }
+        let exports = try (0..<100).map { Export(path: try ExportPath("/\(directory)/\($0)"), clients: clients) }
+        let test = Programs(exports: ExportTable([.open] + exports)) {
+            $0.names[directory] = Fixture.other
+            for number in 0..<1100 { $0.names["\(number)"] = Fixture.other }
+        }
+        let from = try client("2001:db8:1111:2222:3333:4444:5555:6666", port: 1)
+        /// The reply without its RPC header, and what it is charged for.
+        func call(_ procedure: MountProcedure, _ arguments: WireBytes) async throws -> (WireBytes, charge: Int) {
+            let call = Programs.call(procedure.rawValue, arguments, program: 100005, from: from)
+            return (try #require(Programs.results(await test.programs.handle(call))), test.programs.maxReplyBytes(call))
+        }
+        let deep = Array(repeating: directory, count: 5).joined(separator: "/")
+        for number in 0..<1100 {
+            let (reply, charge) = try await call(.mnt, .string("/\(deep)/\(number)"))
+            #expect(reply.u32(at: 0) == 0 && reply.bytes.count + 24 <= charge && charge <= 2048)
+        }
+        let (dump, dumpCharge) = try await call(.dump, [])
+        #expect(dump.bytes.count > 60 << 10 && dump.bytes.count + 24 <= dumpCharge)
+        let (export, exportCharge) = try await call(.export, [])
+        #expect(export.bytes.count > 64 << 10 && export.bytes.count + 24 <= exportCharge)
     }
 
     @Test("a path longer than MNTPATHLEN, or none, is garbage (RFC 1813 §5.1.4)")

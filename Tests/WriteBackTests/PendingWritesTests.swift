@@ -68,7 +68,8 @@ struct PendingWritesTests {
             #expect(UInt64(piece.payload.count) == piece.range.count, comment)
             end = piece.range.upperBound
             // It may say older than is true: what was covered in part is not looked at byte by byte.
-            let oldest = model.oldest[Int(piece.range.lowerBound)..<Int(piece.range.upperBound)].compactMap(\.self).min()
+            let oldest = model.oldest[Int(piece.range.lowerBound)..<Int(piece.range.upperBound)].compactMap(\.self)
+                .min()
             #expect(piece.oldest.rawValue <= oldest ?? 0, comment)
             for (index, byte) in piece.payload.bytes.enumerated() {
                 found[Int(piece.range.lowerBound) + index] = (byte, piece.sequence.rawValue)

@@ -98,6 +98,44 @@ struct WriteBackTests {
         #expect(writeBack.usage.pendingBytes == 0)
     }
 
+    @Test("a change returns the attributes right around it, and one that is refused changes nothing")
+    func attributeSteps() async throws {
+        struct Refused: Error {}
+        let writeBack = writeBack()
+        try await write([1, 2, 3, 4], at: 0, with: writeBack)
+        let written = file.attributes
+        let now = Timestamp(seconds: 70, nanoseconds: 0)
+        let mode = file.updateAttributes {
+            $0.mode = 0o600
+            $0.touchChangeTime(now)
+        }
+        #expect(mode.before == written && written.usedBytes == 4)
+        var expected = written
+        (expected.mode, expected.changeTime) = (0o600, mode.after.changeTime)
+        #expect(mode.after == expected && mode.after.changeTime > written.changeTime)
+        let truncated = file.truncate(to: 1) { $0.touch(now) }
+        #expect(truncated.step.before == mode.after)
+        #expect(truncated.step.after.size == 1 && truncated.step.after.usedBytes == 1)
+        #expect(truncated.step.after == file.attributes)
+        writeBack.release(truncated.freedBytes)
+
+        #expect(throws: Refused.self) {
+            try file.updateAttributes { attributes throws(Refused) in
+                attributes.mode = 0
+                throw Refused()
+            }
+        }
+        #expect(throws: Refused.self) {
+            try file.truncate(to: 0) { attributes throws(Refused) in
+                attributes.mode = 0
+                throw Refused()
+            }
+        }
+        #expect(file.attributes == truncated.step.after && file.sequence == truncated.sequence)
+        try await writeBack.commit(file)
+        #expect(sink.published(file.fileID) == [1])
+    }
+
     @Test("a COMMIT whose bytes were all truncated away waits for a turn of the store, not for ever")
     func commitOfTruncatedBytes() async throws {
         let writeBack = writeBack()

@@ -26,7 +26,8 @@ public struct ExportPath: Hashable, Sendable, CustomStringConvertible {
     /// From the root down; none for the root itself.
     let names: [FileName]
 
-    private init(names: [FileName]) { self.names = names }
+    /// - Precondition: none is "." or "..".
+    init(names: [FileName]) { self.names = names }
 
     public init(_ text: String) throws(Refusal) {
         guard text.utf8.first == UInt8(ascii: "/") else { throw .notAbsolute }

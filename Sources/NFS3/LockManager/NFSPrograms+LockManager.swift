@@ -18,7 +18,7 @@ private enum LockStatus: UInt32 {
 
 extension NFSPrograms {
     /// MAXNETOBJ_SZ.
-    private static var maxCookieBytes: Int { 1024 }
+    static var maxCookieBytes: Int { 1024 }
 
     /// Procedures that answer with a call of their own (…_MSG), and GRANTED, of servers to clients, are unavailable.
     func refuseLock(_ call: RPCCall) -> RPCOutcome {

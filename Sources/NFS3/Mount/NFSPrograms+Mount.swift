@@ -29,13 +29,14 @@ extension NFSPrograms {
         guard let path = path(in: call) else { return .garbageArguments }
         var encoder = XDREncoder()
         do throws(MountStatus) {
-            let handle = try await mount(path, call)
+            let place = Self.place(path)
+            let handle = try await mount(place, call)
             encoder.uint32(MountStatus.ok.rawValue)
             encoder.opaque(handle.bytes)
             let flavors = [AuthenticationFlavor.system, .none]
             encoder.uint32(UInt32(flavors.count))
             for flavor in flavors { encoder.uint32(flavor.rawValue) }
-            mounts.add(MountList.Entry(host: call.clientHost, directory: path))
+            mounts.add(MountList.Entry(host: call.clientHost, directory: place.directory))
         } catch {
             counters.count(error)
             encoder.uint32(error.rawValue)
@@ -43,10 +44,10 @@ extension NFSPrograms {
         return .success(RPCReplyBody(encoder.finish()))
     }
 
-    private func mount(_ path: [UInt8], _ call: RPCCall) async throws(MountStatus) -> FileHandle {
-        // A path with names that can't be is looked up as far as they allow, after the export has admitted the caller.
+    /// Which directory a client means by a path, whatever slashes and "." it has: as far as its names can be names, and why
+    /// it ends there if they can't.
+    private static func place(_ path: [UInt8]) -> (directory: ExportPath, refusal: FileError?) {
         var names: [FileName] = []
-        var refusal: FileError?
         for component in path.split(separator: UInt8(ascii: "/")) {
             do throws(FileName.Refusal) {
                 let name = try FileName(Array(component))
@@ -55,10 +56,17 @@ extension NFSPrograms {
                 if name.isDotDot { throw .forbiddenByte }
                 names.append(name)
             } catch {
-                refusal = error == .tooLong ? .nameTooLong : .notFound
-                break
+                return (ExportPath(names: names), error == .tooLong ? .nameTooLong : .notFound)
             }
         }
+        return (ExportPath(names: names), nil)
+    }
+
+    private func mount(
+        _ place: (directory: ExportPath, refusal: FileError?), _ call: RPCCall
+    ) async throws(MountStatus) -> FileHandle {
+        let (names, refusal) = (place.directory.names, place.refusal)
+        // Not before the export has admitted the caller is he told why it is refused.
         guard let (export, version) = exports.export(covering: names[...]),
             exports.client(for: call, in: export) != nil
         else { throw .accessDenied }
@@ -79,7 +87,7 @@ extension NFSPrograms {
         for mount in mounts.all {
             encoder.bool(true)
             encoder.opaque(Array(mount.host.utf8))
-            encoder.opaque(mount.directory)
+            encoder.opaque(mount.directory.bytes)
         }
         encoder.bool(false)
         return RPCReplyBody(encoder.finish())
@@ -88,7 +96,8 @@ extension NFSPrograms {
     /// UMNT (§5.2.3).
     private func umnt(_ call: RPCCall) -> RPCOutcome {
         guard let path = path(in: call) else { return .garbageArguments }
-        mounts.remove(MountList.Entry(host: call.clientHost, directory: path))
+        let place = Self.place(path)
+        if place.refusal == nil { mounts.remove(MountList.Entry(host: call.clientHost, directory: place.directory)) }
         return .success(.empty)
     }
 
@@ -99,7 +108,7 @@ extension NFSPrograms {
     }
 
     /// EXPORT (§5.2.5): the exports, each with the networks that it is for; without any when it is for everyone.
-    private func export() -> RPCReplyBody {
+    func export() -> RPCReplyBody {
         var encoder = XDREncoder()
         for export in exports.exports {
             encoder.bool(true)

@@ -240,6 +240,36 @@ struct RuleTests {
         await store.close()
     }
 
+    @Test(
+        "eof comes with the last entry, \"..\" of an empty directory, whatever fits (RFC 1813 §3.3.16, §3.3.17)",
+        arguments: [false, true])
+    func endOfEmptyDirectory(isPlus: Bool) async throws {
+        let store = try await ServedStore()
+        let directory = try await store.makeDirectory("d")
+        // One entry fits and no second one: 104 + 28 … 104 + 55 bytes, with attributes 140 more for each.
+        let limits: [WireBytes] =
+            isPlus
+            ? [[.u32(4096), .u32(272)], [.u32(4096), .u32(411)], [.u32(28), .u32(4096)], [.u32(55), .u32(4096)]]
+            : [[.u32(132)], [.u32(159)]]
+        for limit in limits {
+            var names: [String] = []
+            var cookie: UInt64 = 0
+            var isAtEnd = false
+            while !isAtEnd, names.count < 4 {
+                let reply = try await store.succeed(
+                    isPlus ? .readdirplus : .readdir, [directory, .u64(cookie), .u64(0), limit])
+                try #require(reply.u32(at: 100) == 1, "an entry follows")
+                let name = reply.opaque(at: 112)
+                names.append(String(decoding: name.bytes[4..<4 + Int(name.u32(at: 0))], as: UTF8.self))
+                cookie = reply.u64(at: 112 + name.bytes.count)
+                try #require(reply.u32(at: reply.bytes.count - 8) == 0, "no second entry follows")
+                isAtEnd = reply.u32(at: reply.bytes.count - 4) == 1
+            }
+            #expect(names == [".", ".."])
+        }
+        await store.close()
+    }
+
     @Test("who may list a directory and not search it gets names alone from READDIRPLUS (RFC 1813 §3.3.17)")
     func listingWithoutSearch() async throws {
         let store = try await ServedStore()
