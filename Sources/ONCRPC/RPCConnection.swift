@@ -358,7 +358,7 @@ final class RPCConnection<Dispatcher: RPCDispatcher>: ChannelDuplexHandler, @unc
     /// Forgets what was received and not started.
     private func discardInput() {
         reader.discard()
-        waitingCall = nil
+        leaveLine()
         releaseReservation()
         countUnparsed()
     }

@@ -54,6 +54,8 @@ public struct RPCCounters: Hashable, Sendable {
     public var stalledReplies = 0
     /// Times that a connection had to wait for the budget of all.
     public var budgetWaits = 0
+    /// Connections that wait for it now.
+    public var connectionsWaiting = 0
     /// Bytes of `RPCBounds.maxBytes` that are in use now.
     public var bytesInUse = 0
     /// Memory of bytes that were received and wait for room.

@@ -237,6 +237,34 @@ struct ServerBoundsTests {
         }
     }
 
+    @Test("connections that wait for the budget and are closed leave its line, and keep nobody waiting")
+    func closedWaiters() async throws {
+        var bounds = RPCBounds()
+        bounds.maxBytes = 1  // one record and one reply
+        bounds.contendedStallTimeout = .seconds(60)
+        try await withServer(bounds: bounds) { _ in
+            Self.empty
+        } test: { server in
+            let holder = try TestClient(port: server.port, from: 2)
+            try holder.send(halfOpen)
+            await eventually("it holds nothing") { server.counters.bytesInUse > 1 << 20 }
+            for number in 1...1000 {
+                let client = try TestClient(port: server.port, from: 3)
+                try client.send(words(0x8010_0000))
+                await eventually("it doesn't wait") { server.counters.budgetWaits == number }
+                if number.isMultiple(of: 2) { client.reset() } else { client.close() }
+            }
+            await eventually("closed connections are in line") { server.counters.connectionsWaiting == 0 }
+            await eventually("they stay open") { server.counters.connectionsOpen == 1 }
+            let live = try TestClient(port: server.port, from: 3)
+            try live.send(call(1, bytes: 500_000))
+            await eventually("it doesn't wait") { server.counters.connectionsWaiting == 1 }
+            holder.close()
+            #expect(try live.receive() == acceptedReply(xid: 1, status: 0))
+            await eventually("bytes stay in use") { server.counters.bytesInUse == 0 }
+        }
+    }
+
     @Test("readers that take nothing get a part of their address's share, and are closed while somebody waits")
     func slowReaders() async throws {
         var bounds = RPCBounds()
