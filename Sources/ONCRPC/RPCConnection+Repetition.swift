@@ -86,7 +86,7 @@ extension ReplyMessage {
 
     /// What later copies of the call get; nil when the call had no effect and may have one the next time.
     fileprivate var bodyToRepeat: RPCReplyBody? {
-        if case .success(let body) = self, !body.asksToTryAgain { return body }
+        if case .success(let body) = self, !body.asksToTryAgain, !body.isRefusal { return body }
         return nil
     }
 }
