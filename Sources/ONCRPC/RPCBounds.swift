@@ -35,7 +35,8 @@ public struct RPCBounds: Hashable, Sendable {
     public var maxBytes = 256 << 20
     /// Bytes received and not looked at, of connections that wait for room; above, reads are small.
     public var maxUnparsedBytes = 64 << 20
-    /// Connections at a time; above, the one that has been idle longest makes room.
+    /// Connections at a time; above, one makes room (ConnectionRegistry). Not more: what each may hold that is not in
+    /// `maxBytes`, see there, is some 48 KiB, together 192 MiB, which is as much again.
     public var maxConnections = 4096
     /// How long a record that has begun may stay without another byte, and a reply without one being taken. Here and
     /// below it takes up to a quarter more until the connection is closed.

@@ -53,6 +53,7 @@ extension RPCConnection {
 }
 
 extension RPCConnection: RegisteredConnection {
+    var isStalled: Bool { hasStalled.load(ordering: .relaxed) }
     func drain() { eventLoop.execute { self.startDraining() } }
     func abort() { eventLoop.execute { self.close() } }
 

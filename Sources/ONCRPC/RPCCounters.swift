@@ -42,9 +42,9 @@ public struct RPCCounters: Hashable, Sendable {
     public var duplicateRequestEntries = 0
     /// Finished calls that it has forgotten to keep its bounds.
     public var duplicateRequestEvictions = 0
-    /// Idle connections that were closed for new ones.
+    /// Connections that were closed for new ones.
     public var connectionsEvicted = 0
-    /// Connections refused because all others had calls in flight.
+    /// Connections refused because there were too many and none that could be closed for them.
     public var connectionsRefused = 0
     /// Times that accepting a connection failed, for want of descriptors or memory.
     public var acceptFailures = 0

@@ -315,6 +315,37 @@ def connection_bound(directory):
             connection.close()
 
 
+@test("connections of one address that are never idle, as many as there may be, keep nobody else out")
+def busy_connections(directory):
+    with Store(directory, 3, 2).serve(max_open_files=1024) as gateway:
+        hostile = []
+        call = struct.pack(">11I", 0x80000028, 77, 0, 2, NFS, VERSION, 0, 0, 0, 0, 0)
+        for _ in range(128):
+            connection = socket.socket()
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+            connection.bind((STRANGER, 0))
+            connection.connect(("127.0.0.1", gateway.port))
+            hostile.append(connection)
+            # NULLs until the replies, which nobody takes, keep the gateway from reading on.
+            connection.settimeout(0.05)
+            try:
+                while True:
+                    connection.sendall(call * 1000)
+            except TimeoutError:
+                pass
+        with Witness(gateway) as witness:
+            rounds = witness.rounds
+            for _ in range(50):
+                with connect(gateway, STRANGER) as connection:
+                    is_closed(connection)
+            with gateway.client() as client:
+                client.getattr(client.root)
+            time.sleep(1)
+            check(witness.rounds > rounds, "the well-behaved client stands still")
+        for connection in hostile:
+            connection.close()
+
+
 @test_each("replies of many READs that nobody takes, asked for from {whose} address, are bounded and disturb nobody",
            whose=("another", "the same"))
 def slow_readers(directory, whose):

@@ -51,6 +51,85 @@ struct ServerBoundsTests {
         }
     }
 
+    @Test("connections of one address that take no replies, as many as there may be, keep nobody else out")
+    func busyConnections() async throws {
+        var bounds = RPCBounds()
+        bounds.maxConnections = 8
+        let reply = RPCReplyBody(ByteBuffer(repeating: 3, count: 1 << 20))
+        try await withServer(bounds: bounds) { call in
+            call.procedure == 2 ? .success(reply) : Self.empty
+        } test: { server in
+            let hostile = try (0..<8).map { _ in
+                try TestClient(port: server.port, from: 2, receiveBufferBytes: 4 << 10)
+            }
+            for client in hostile {
+                let before = server.counters.calls
+                for xid: UInt32 in 0..<16 { try client.send(call(xid, procedure: 2)) }
+                await eventually("its calls don't start") { server.counters.calls >= before + 4 }
+            }
+            let first = try TestClient(port: server.port)
+            try ask(first, 1)
+            #expect(server.counters.connectionsEvicted == 1)
+            // It comes again and again, which costs nobody else anything.
+            for number in 1...30 {
+                let another = try TestClient(port: server.port, from: 2)
+                await eventually("it is let in") { server.counters.connectionsRefused == number }
+                another.close()
+            }
+            let others = try (3...5).map { try TestClient(port: server.port, from: $0) }
+            for client in others + [first] { try ask(client, 2) }
+        }
+    }
+
+    @Test("of the address with the most connections the one that has stalled is closed, not the youngest")
+    func stalledMakesRoom() async throws {
+        var bounds = RPCBounds()
+        bounds.maxConnections = 2
+        bounds.contendedStallTimeout = .milliseconds(20)
+        let gate = Gate()
+        let reply = RPCReplyBody(ByteBuffer(repeating: 3, count: 1 << 20))
+        try await withServer(bounds: bounds) { call in
+            if call.procedure == 2 { await gate.pass() }
+            return call.procedure == 3 ? .success(reply) : Self.empty
+        } test: { server in
+            let stalled = try TestClient(port: server.port, from: 2, receiveBufferBytes: 4 << 10)
+            for xid: UInt32 in 0..<16 { try stalled.send(call(xid, procedure: 3)) }
+            await eventually("nothing is sent") { server.counters.calls >= 4 }
+            let youngest = try TestClient(port: server.port, from: 2)
+            try youngest.send(call(1, procedure: 2))
+            await eventually("its call doesn't start") { server.counters.callsInFlight == 1 }
+            // Something else that stalls, and for longer than any look takes; then it is closed for it.
+            let start = ContinuousClock.now
+            while ContinuousClock.now - start < .seconds(1) { await Task.yield() }
+            try ask(TestClient(port: server.port), 1)
+            gate.open()
+            #expect(try youngest.receive() == acceptedReply(xid: 1, status: 0))
+            #expect(server.counters.connectionsEvicted == 1)
+        }
+    }
+
+    @Test("a record that arrives slowly isn't lost to connections that others open meanwhile")
+    func slowRecord() async throws {
+        var bounds = RPCBounds()
+        bounds.maxConnections = 4
+        try await withServer(bounds: bounds) { _ in
+            Self.empty
+        } test: { server in
+            let slow = try TestClient(port: server.port, from: 3)
+            let record = call(1, bytes: 500_000)
+            try slow.send(Array(record[..<1000]))
+            await eventually("it hasn't begun") { server.counters.bytesInUse > 0 }
+            var others: [TestClient] = []
+            for _ in 0..<20 {
+                others.append(try TestClient(port: server.port, from: 2))
+                try ask(others[others.count - 1], 1)
+            }
+            #expect(server.counters.connectionsEvicted == 17)
+            try slow.send(Array(record[1000...]))
+            #expect(try slow.receive() == acceptedReply(xid: 1, status: 0))
+        }
+    }
+
     @Test("a client that stops inside a record or a mark is closed; an idle one stays")
     func stalledRecord() async throws {
         var bounds = RPCBounds()
