@@ -318,26 +318,20 @@ def connection_bound(directory):
 @test("connections of one address that are never idle, as many as there may be, keep nobody else out")
 def busy_connections(directory):
     with Store(directory, 3, 2).serve(max_open_files=1024) as gateway:
-        hostile = []
-        call = struct.pack(">11I", 0x80000028, 77, 0, 2, NFS, VERSION, 0, 0, 0, 0, 0)
-        for _ in range(128):
-            connection = socket.socket()
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
-            connection.bind((STRANGER, 0))
-            connection.connect(("127.0.0.1", gateway.port))
-            hostile.append(connection)
-            # NULLs until the replies, which nobody takes, keep the gateway from reading on.
-            connection.settimeout(0.05)
-            try:
-                while True:
-                    connection.sendall(call * 1000)
-            except TimeoutError:
-                pass
+        with gateway.client() as client:
+            handle = client.create(client.root, b"large", mode=0o644).handle
+            client.write(handle, 0, bytes(1 << 20), FILE_SYNC)
+        arguments = Encoder().opaque(handle).uint64(0).uint32(1 << 20).data()
+        # Replies that nobody takes, and calls that wait for memory.
+        hostile = [Connection(gateway.port, source=STRANGER) for _ in range(128)]
+        for connection in hostile:
+            for _ in range(8):
+                connection.send(NFS, VERSION, READ, arguments)
+        time.sleep(1)
         with Witness(gateway) as witness:
             rounds = witness.rounds
             for _ in range(50):
-                with connect(gateway, STRANGER) as connection:
-                    is_closed(connection)
+                connect(gateway, STRANGER).close()
             with gateway.client() as client:
                 client.getattr(client.root)
             time.sleep(1)

@@ -130,6 +130,57 @@ struct ServerBoundsTests {
         }
     }
 
+    @Test("bytes of a record that arrive make its connection the last to be closed for another one")
+    func renewal() async throws {
+        var bounds = RPCBounds()
+        bounds.maxConnections = 2
+        try await withServer(bounds: bounds) { _ in
+            Self.empty
+        } test: { server in
+            let slow = try TestClient(port: server.port)
+            let record = call(1, bytes: 500_000)
+            try slow.send(Array(record[..<2]))
+            await eventually("it isn't let in") { server.counters.connectionsOpen == 1 }
+            let idle = try TestClient(port: server.port)
+            try ask(idle, 1)
+            await eventually("it isn't idle") { server.counters.bytesInUse == 0 }
+            try slow.send(Array(record[2..<1000]))
+            await eventually("they don't arrive") { server.counters.bytesInUse > 1 << 20 }
+            try ask(TestClient(port: server.port), 1)
+            #expect(try idle.isAtEnd())
+            try slow.send(Array(record[1000...]))
+            #expect(try slow.receive() == acceptedReply(xid: 1, status: 0))
+        }
+    }
+
+    @Test("a connection whose call waits for the budget isn't idle")
+    func waitingIsBusy() async throws {
+        var bounds = RPCBounds()
+        bounds.maxBytes = 1  // one record and one reply for newcomers, and as much for calls
+        bounds.maxConnections = 4
+        let gate = Gate()
+        try await withServer(bounds: bounds) { call in
+            if call.procedure == 2 { await gate.pass() }
+            return Self.empty
+        } test: { server in
+            let holders = try (2...3).map { try TestClient(port: server.port, from: $0) }
+            for (index, holder) in holders.enumerated() {
+                try holder.send(call(1, procedure: 2, bytes: 1_000_000))
+                await eventually("its call doesn't start") { server.counters.callsInFlight == index + 1 }
+            }
+            let waiting = try TestClient(port: server.port, from: 4)
+            try waiting.send(call(1, bytes: 500_000))
+            await eventually("its call doesn't wait") { server.counters.connectionsWaiting == 1 }
+            let idle = try TestClient(port: server.port, from: 4)
+            try ask(idle, 1)
+            try ask(TestClient(port: server.port, from: 4), 1)
+            #expect(try idle.isAtEnd())
+            gate.open()
+            #expect(try waiting.receive() == acceptedReply(xid: 1, status: 0))
+            for holder in holders { #expect(try holder.receive() == acceptedReply(xid: 1, status: 0)) }
+        }
+    }
+
     @Test("a client that stops inside a record or a mark is closed; an idle one stays")
     func stalledRecord() async throws {
         var bounds = RPCBounds()
