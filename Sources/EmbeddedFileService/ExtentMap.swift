@@ -47,12 +47,49 @@ struct ExtentMap: Sendable {
         var byteChange: Int64 { liveByteChanges.values.reduce(0, +) }
     }
 
-    /// Puts an extent on top of what is there.
-    mutating func insert(_ extent: Extent) -> Edit {
-        var edit = cut(extent.range)
-        edit.added[extent.range.lowerBound] = extent
-        let index = indexOfFirst(endingAfter: extent.range.lowerBound)
-        extents.insert(extent, at: index)
+    /// Puts extents on top of what is there, in one pass over what lies between the first and the last of them.
+    /// - Precondition: they are in order and don't overlap.
+    mutating func insert(_ new: [Extent]) -> Edit {
+        var edit = Edit()
+        guard let lowest = new.first, let highest = new.last else { return edit }
+        let first = indexOfFirst(endingAfter: lowest.range.lowerBound)
+        var index = first
+        var merged: [Extent] = []
+        var rest = new[...]
+        while index < extents.count, extents[index].range.lowerBound < highest.range.upperBound {
+            let old = extents[index]
+            index += 1
+            while let next = rest.first, next.range.upperBound <= old.range.lowerBound {
+                merged.append(next)
+                rest.removeFirst()
+            }
+            guard rest.first?.range.overlaps(old.range) == true else {
+                merged.append(old)
+                continue
+            }
+            edit.removed.append(old)
+            var left = old.range
+            while let next = rest.first, next.range.overlaps(old.range) {
+                if left.lowerBound < next.range.lowerBound {
+                    let part = old.part(ByteRange(left.lowerBound, next.range.lowerBound))
+                    edit.added[part.range.lowerBound] = part
+                    merged.append(part)
+                }
+                left = ByteRange(min(next.range.upperBound, left.upperBound), left.upperBound)
+                // One that goes on behind this old one comes before what is next.
+                if next.range.upperBound > old.range.upperBound { break }
+                merged.append(next)
+                rest.removeFirst()
+            }
+            if !left.isEmpty {
+                let part = old.part(left)
+                edit.added[part.range.lowerBound] = part
+                merged.append(part)
+            }
+        }
+        merged += rest
+        for extent in new { edit.added[extent.range.lowerBound] = extent }
+        extents.replaceSubrange(first..<index, with: merged)
         return edit
     }
 
@@ -62,11 +99,11 @@ struct ExtentMap: Sendable {
         return cut(ByteRange(size, last.range.upperBound))
     }
 
-    /// The parts of extents that overlap `range`, in order.
-    func overlapping(_ range: ByteRange) -> [Extent] {
+    /// The parts of extents that overlap `range`, in order; the first `limit` of them.
+    func overlapping(_ range: ByteRange, limit: Int = .max) -> [Extent] {
         var result: [Extent] = []
         var index = indexOfFirst(endingAfter: range.lowerBound)
-        while index < extents.count, let part = extents[index].range.intersection(range) {
+        while result.count < limit, index < extents.count, let part = extents[index].range.intersection(range) {
             result.append(extents[index].part(part))
             index += 1
         }

@@ -21,81 +21,222 @@ struct FileReader {
     let node: FileNode
     let context: OpenFileContext
 
-    /// Reads up to `count` bytes; fewer only at the end of the file.
+    /// The most pending pieces, and the most extents, that one READ looks at: a file may be in pieces of a byte.
+    private static let maxPieces = 4096
+    /// The most reads of block groups that one READ makes; what is beyond them is left to the next.
+    private static let maxGroupReads = 256
+    /// Pieces that are shorter than this on average are copied together. A piece of its own takes some 200 bytes on
+    /// its way to the socket.
+    private static let shortPieceBytes = 4096
+
+    /// Reads up to `count` bytes: fewer at the end of the file, and, but at least one, where the file is in very many
+    /// pieces.
     func read(offset: UInt64, count: Int) async throws(FileError) -> ReadResult {
         let wanted = ByteRange(offset: min(offset, Limits.maxFileBytes), count: UInt64(count))
-        let (pending, attributes, extents) = node.extents.withLock { map in
-            let (pending, attributes) = context.snapshot(wanted)
-            guard let range = wanted.intersection(ByteRange(0, attributes.size)), !context.isRemoved else {
-                return (pending, attributes, [Extent]())
+        let seen: Result<View, FileError> = node.extents.withLock { map in
+            let pending: [PendingWrite]
+            let attributes: FileAttributes
+            do throws(WriteBackError) {
+                (pending, attributes) = try context.snapshot(wanted, limit: Self.maxPieces)
+            } catch {
+                return .failure(FileError(error))
             }
-            let extents = map.overlapping(range)
+            guard var range = wanted.intersection(ByteRange(0, attributes.size)), !context.isRemoved else {
+                return .success(View(pending: pending, attributes: attributes))
+            }
+            let extents = map.overlapping(range, limit: Self.maxPieces)
+            // There may be more pieces from there on.
+            for (count, end) in [
+                (pending.count, pending.last?.range.upperBound), (extents.count, extents.last?.range.upperBound),
+            ] {
+                if count == Self.maxPieces, let end { range = ByteRange(range.lowerBound, min(range.upperBound, end)) }
+            }
             core.references.retain(extents.lazy.map(\.group))
-            return (pending, attributes, extents)
+            return .success(View(range: range, pending: pending, extents: extents, attributes: attributes))
         }
-        guard let range = wanted.intersection(ByteRange(0, attributes.size)) else {
-            return ReadResult(payload: Payload(), isAtEnd: offset >= attributes.size, attributes: attributes)
-        }
+        let view = try seen.get()
         // Of a file that is gone the pending bytes are gone first, so what was just seen may be torn.
         if context.isRemoved {
-            core.references.release(extents.lazy.map(\.group))
+            core.references.release(view.extents.lazy.map(\.group))
             throw .stale
         }
-        let result = await assemble(range, pending, extents)
-        core.references.release(extents.lazy.map(\.group))
+        guard let range = view.range else {
+            return ReadResult(payload: Payload(), isAtEnd: offset >= view.attributes.size, attributes: view.attributes)
+        }
+        let result = await assemble(range, view)
+        core.references.release(view.extents.lazy.map(\.group))
+        let payload = try result.get()
         return ReadResult(
-            payload: try result.get(), isAtEnd: range.upperBound == attributes.size, attributes: attributes)
+            payload: payload, isAtEnd: range.lowerBound + UInt64(payload.count) == view.attributes.size,
+            attributes: view.attributes)
     }
 
-    private func assemble(
-        _ range: ByteRange, _ pending: [PendingWrite], _ extents: [Extent]
-    ) async -> Result<Payload, FileError> {
-        var payload = Payload()
-        var position = range.lowerBound
-        do throws(FileError) {
-            for piece in pending {
-                guard let part = piece.range.intersection(range) else { continue }
-                try await appendStored(ByteRange(position, part.lowerBound), extents, to: &payload)
-                let start = Int(part.lowerBound - piece.range.lowerBound)
-                payload.append(piece.payload.slice(start..<start + Int(part.count)))
-                position = part.upperBound
+    /// The file at one moment, as far as this READ goes.
+    private struct View {
+        /// nil: nothing can be read.
+        var range: ByteRange?
+        let pending: [PendingWrite]
+        var extents: [Extent] = []
+        let attributes: FileAttributes
+    }
+
+    /// Where the bytes of a part of the range are.
+    private struct Piece {
+        enum Source {
+            case pending(Payload)
+            case stored(Extent)
+        }
+        let range: ByteRange
+        let source: Source
+    }
+
+    /// A range of a block group that is read at once for all pieces that are in it.
+    private struct GroupRead {
+        let group: BlockGroupID
+        var range: ByteRange
+    }
+
+    private func assemble(_ wanted: ByteRange, _ view: View) async -> Result<Payload, FileError> {
+        var range = wanted
+        var pieces = pieces(of: range, view)
+        let (reads, readOfPiece) = groupReads(pieces)
+        // Where there are too many, as many as come first in the file.
+        if reads.count > Self.maxGroupReads {
+            var used: Set<Int> = []
+            for (index, piece) in pieces.enumerated() {
+                guard let read = readOfPiece[index], used.insert(read).inserted else { continue }
+                if used.count > Self.maxGroupReads {
+                    range = ByteRange(range.lowerBound, piece.range.lowerBound)
+                    pieces.removeLast(pieces.count - index)
+                    break
+                }
             }
-            try await appendStored(ByteRange(position, range.upperBound), extents, to: &payload)
-            return .success(payload)
+        }
+        do throws(FileError) {
+            var contents: [Int: Payload] = [:]
+            for index in pieces.indices {
+                guard let read = readOfPiece[index], contents[read] == nil else { continue }
+                contents[read] = try await self.read(reads[read])
+            }
+            var assembly = Assembly(
+                range, isFlat: pieces.count > 64 && Int(range.count) / pieces.count < Self.shortPieceBytes)
+            for (index, piece) in pieces.enumerated() {
+                switch piece.source {
+                case .pending(let payload): assembly.append(payload, at: piece.range)
+                case .stored(let extent):
+                    let read = readOfPiece[index]!
+                    let start = Int(extent.groupOffset - reads[read].range.lowerBound)
+                    assembly.append(contents[read]!.slice(start..<start + Int(extent.range.count)), at: piece.range)
+                }
+            }
+            return .success(assembly.finish())
         } catch {
             return .failure(error)
         }
     }
 
-    /// Appends what the store has of a range: extents, and zeros between them.
-    private func appendStored(
-        _ range: ByteRange, _ extents: [Extent], to payload: inout Payload
-    ) async throws(FileError) {
-        guard !range.isEmpty else { return }
+    /// What is in the range, in order: pending bytes, and between them what the store has. The rest are holes.
+    private func pieces(of range: ByteRange, _ view: View) -> [Piece] {
+        var pieces: [Piece] = []
+        var extents = view.extents[...]
+        func appendStored(_ gap: ByteRange) {
+            while let extent = extents.first, extent.range.lowerBound < gap.upperBound {
+                if let part = extent.range.intersection(gap) {
+                    pieces.append(Piece(range: part, source: .stored(extent.part(part))))
+                }
+                // One that goes on behind the gap may have a part in the next one.
+                if extent.range.upperBound > gap.upperBound { return }
+                extents.removeFirst()
+            }
+        }
         var position = range.lowerBound
-        for extent in extents {
-            guard let part = extent.range.intersection(range) else { continue }
-            payload.append(Zeros.payload(count: Int(part.lowerBound - position)))
-            payload.append(try await read(extent.part(part)))
+        for pending in view.pending {
+            guard let part = pending.range.intersection(range) else { continue }
+            appendStored(ByteRange(position, part.lowerBound))
+            let start = Int(part.lowerBound - pending.range.lowerBound)
+            let bytes = pending.payload.slice(start..<start + Int(part.count))
+            pieces.append(Piece(range: part, source: .pending(bytes)))
             position = part.upperBound
         }
-        payload.append(Zeros.payload(count: Int(range.upperBound - position)))
+        appendStored(ByteRange(position, range.upperBound))
+        return pieces
     }
 
-    private func read(_ extent: Extent) async throws(FileError) -> Payload {
-        let group = try await core.group(extent.group)
-        let reader = StripedReader<Volume>(counters: core.striping) { [core] bad in core.note(bad) }
+    /// The reads that the stored pieces need, and for each of these the read that has it. Pieces that are near each
+    /// other in their group, as those of one drain are, come with one read; chunks are read as wholes anyway.
+    private func groupReads(_ pieces: [Piece]) -> (reads: [GroupRead], ofPiece: [Int: Int]) {
+        var stored: [(index: Int, extent: Extent)] = []
+        for (index, piece) in pieces.enumerated() {
+            if case .stored(let extent) = piece.source { stored.append((index, extent)) }
+        }
+        stored.sort { ($0.extent.group.rawValue, $0.extent.groupOffset) < ($1.extent.group.rawValue, $1.extent.groupOffset) }
+        var reads: [GroupRead] = []
+        var ofPiece: [Int: Int] = [:]
+        for (index, extent) in stored {
+            let range = ByteRange(offset: extent.groupOffset, count: extent.range.count)
+            if let last = reads.last, last.group == extent.group,
+                range.lowerBound <= last.range.upperBound + UInt64(Limits.bytesPerChecksum),
+                range.upperBound - last.range.lowerBound <= UInt64(Limits.maxTransferBytes)
+            {
+                reads[reads.count - 1].range = ByteRange(
+                    last.range.lowerBound, max(last.range.upperBound, range.upperBound))
+            } else {
+                reads.append(GroupRead(group: extent.group, range: range))
+            }
+            ofPiece[index] = reads.count - 1
+        }
+        return (reads, ofPiece)
+    }
+
+    private func read(_ wanted: GroupRead) async throws(FileError) -> Payload {
+        let group = try await core.group(wanted.group)
+        let reader = StripedReader<Volume>(counters: core.striping, memory: core.decodingMemory) { [core] bad in
+            core.note(bad)
+        }
         do throws(StripingError) {
             return try await reader.read(
                 StripedGroup(
                     id: group.id, generationStamp: group.generationStamp, policy: group.policy, length: group.length,
                     sources: group.locations.map { $0.flatMap { core.volumes[$0] } }),
-                ByteRange(offset: extent.groupOffset, count: extent.range.count))
+                wanted.range)
         } catch {
             if !error.isShortage { core.damage.noteUnreadable(group.id) }
             core.log.error("a read failed: \(error)", metadata: ["file": "\(node.id.rawValue)"])
             throw .inputOutput
         }
+    }
+}
+
+/// Puts the pieces of a range together, with zeros between them: as slices of what they came in, or, if they are many
+/// and short, copied into one buffer.
+private struct Assembly {
+    private let range: ByteRange
+    private var position: UInt64
+    private var payload = Payload()
+    private var flat: ByteBuffer?
+
+    init(_ range: ByteRange, isFlat: Bool) {
+        self.range = range
+        position = range.lowerBound
+        if isFlat { flat = ByteBuffer(repeating: 0, count: Int(range.count)) }
+    }
+
+    /// - Precondition: the place is behind those before.
+    mutating func append(_ bytes: Payload, at place: ByteRange) {
+        if flat != nil {
+            var offset = Int(place.lowerBound - range.lowerBound)
+            for segment in bytes.segments { offset += flat!.setBuffer(segment, at: offset) }
+        } else {
+            payload.append(Zeros.payload(count: Int(place.lowerBound - position)))
+            payload.append(bytes)
+        }
+        position = place.upperBound
+    }
+
+    mutating func finish() -> Payload {
+        if let flat { return Payload(flat) }
+        payload.append(Zeros.payload(count: Int(range.upperBound - position)))
+        return payload
     }
 }
 

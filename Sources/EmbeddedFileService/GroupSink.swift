@@ -59,6 +59,9 @@ struct GroupSink: WriteBackSink {
     private let coder: ErasureCoder
     private let pool: CellBufferPool
     private let outputs = SharedOutputs()
+    /// Beyond so many that are open between drains, a drain ends its group. Two files each in as many volumes, and half
+    /// of what may be open is for readers.
+    private let maxOpenGroups: Int
 
     var stripeSizeBytes: Int { core.policy.stripeSizeBytes }
     var order: DrainOrder { .any }
@@ -70,6 +73,7 @@ struct GroupSink: WriteBackSink {
     init(core: StoreCore) {
         self.core = core
         coder = ErasureCoder.shared(for: core.policy)
+        maxOpenGroups = core.bounds.maxOpenFiles / 2 / (2 * core.policy.totalUnits)
         pool = CellBufferPool(
             cellSizeBytes: core.policy.cellSizeBytes, capacity: core.policy.totalUnits * Self.stripesInPool)
     }
@@ -104,19 +108,24 @@ struct GroupSink: WriteBackSink {
         }
     }
 
-    func revert(_ file: OpenFileContext) async {
+    func revert(_ file: OpenFileContext) async -> Bool {
         do throws(FileError) {
             // On the namespace thread, so that a truncate comes before or after this, not in between.
             try await core.transact { transaction throws(FileError) in
                 guard var inode = try transaction.inodeIfAny(file.fileID) else { return }
                 file.revert(size: inode.size, usedBytes: inode.usedBytes)
-                // Clients have seen these times; they must not go back when the file is read anew.
+                // Clients have seen the lost bytes at the present times; they are to look again. The times are recorded,
+                // since they must not go back when the file is read anew.
+                let now = core.clock.now()
+                file.updateAttributes { $0.touch(now) }
                 inode.adopt(file.attributes)
                 try transaction.put(.putInode(inode))
             }
+            return true
         } catch {
             core.log.error(
                 "a file's attributes cannot be read: \(error)", metadata: ["file": "\(file.fileID.rawValue)"])
+            return false
         }
     }
 
@@ -152,7 +161,7 @@ struct GroupSink: WriteBackSink {
                 }
             }
             if let output = outputs[file.fileID] {
-                if plan.rests || !output.stream.isAtStripeBoundary {
+                if plan.rests || !output.stream.isAtStripeBoundary || outputs.count > maxOpenGroups {
                     ended.append(try await end(output, of: file.fileID))
                 } else {
                     try await output.carryOut { stream throws(StripingError) in try await stream.synchronize() }
@@ -268,17 +277,16 @@ struct GroupSink: WriteBackSink {
             // A truncate that took its place while the drain was out wins: it has the higher sequence.
             let clip = file.drainClip ?? .max
             var map = node.extents.withLock { $0 }
-            var edit = ExtentMap.Edit()
-            for extent in extents {
-                guard let range = extent.range.intersection(ByteRange(0, clip)) else { continue }
-                edit.append(map.insert(extent.part(range)))
-                inode.size = max(inode.size, range.upperBound)
+            let valid = extents.compactMap { $0.range.intersection(ByteRange(0, clip)).map($0.part) }
+            let edit = map.insert(valid)
+            for extent in valid {
+                inode.size = max(inode.size, extent.range.upperBound)
                 inode.writeSequence = max(inode.writeSequence, extent.sequence)
             }
             let dead = try core.record(edit, of: file.fileID, rows: rows, &transaction)
+            let used = try inode.usedBytes.changed(by: edit.byteChange)
+            inode.usedBytes = used
             node.extents.withLock { $0 = map }
-            inode.usedBytes = UInt64(Int64(inode.usedBytes) + edit.byteChange)
-            let used = inode.usedBytes
             file.updateAttributes { $0.usedBytes = used }
             inode.adopt(file.attributes)
             try transaction.put(.putInode(inode))
@@ -297,6 +305,8 @@ private final class SharedOutputs: Sendable {
         get { state.withLock { $0[file] } }
         set { state.withLock { $0[file] = newValue } }
     }
+
+    var count: Int { state.withLock { $0.count } }
 
     func take(_ file: FileID) -> GroupOutput? { state.withLock { $0.removeValue(forKey: file) } }
 }

@@ -52,4 +52,7 @@ final class GroupTable: Sendable {
     func close(_ id: BlockGroupID) { state.withLock { _ = $0.open.remove(id) } }
 
     func isOpen(_ id: BlockGroupID) -> Bool { state.withLock { $0.open.contains(id) } }
+
+    /// The groups that streams append to.
+    var openCount: Int { state.withLock { $0.open.count } }
 }

@@ -170,7 +170,7 @@ extension StoreCore {
         var effects = Effects.none
         effects.deadGroups = try record(edit, of: inode.id, &transaction)
 
-        let used = UInt64(Int64(inode.usedBytes) + edit.byteChange)
+        let used = try inode.usedBytes.changed(by: edit.byteChange)
         let truncated = node.extents.withLock { extents in
             extents = map
             return context.truncate(to: size) { attributes in
@@ -208,7 +208,7 @@ extension StoreCore {
         for extent in edit.added.values { try transaction.put(.putExtent(file: file, extent)) }
         var dead: [BlockGroup] = []
         for var row in rows {
-            row.liveBytes = UInt64(Int64(row.liveBytes) + (changes[row.id] ?? 0))
+            row.liveBytes = try row.liveBytes.changed(by: changes[row.id] ?? 0)
             // A group that a stream still appends to is kept, however empty; it is looked at again when the
             // stream ends.
             if row.liveBytes == 0, !groups.isOpen(row.id) {
@@ -221,6 +221,16 @@ extension StoreCore {
             }
         }
         return dead
+    }
+}
+
+extension UInt64 {
+    /// A count of bytes that the namespace keeps, after a change. Throws where the rows contradict each other.
+    func changed(by change: Int64) throws(FileError) -> UInt64 {
+        guard let old = Int64(exactly: self), case let (sum, overflow) = old.addingReportingOverflow(change), !overflow,
+            sum >= 0
+        else { throw .inputOutput }
+        return UInt64(sum)
     }
 }
 

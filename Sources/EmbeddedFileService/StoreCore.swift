@@ -35,6 +35,8 @@ final class StoreCore: Sendable {
     let verifier: VerifierSource
     let damage = DamageLog()
     let striping = StripingCounters()
+    /// Ten READs of the largest size with RS-10-4, a hundred of a cell of 64 KiB.
+    let decodingMemory = DecodingMemory(capacity: 128 << 20)
     let counters = StoreCounters()
     let clock: SystemClock
     let log: Logger

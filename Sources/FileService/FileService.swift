@@ -274,7 +274,7 @@ public protocol FileService: Sendable {
         _ file: FileReference, as caller: Credentials
     ) async throws(FileError) -> (target: LinkTarget, attributes: FileAttributes)
 
-    /// Reads up to `count` bytes; fewer only at the end of the file.
+    /// Reads up to `count` bytes: fewer at the end of the file, and, but at least one, where it is in very many pieces.
     func read(
         _ file: FileReference, offset: UInt64, count: Int, as caller: Credentials
     ) async throws(FileError) -> ReadResult

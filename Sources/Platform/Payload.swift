@@ -61,6 +61,9 @@ public struct Payload: Sendable {
         return result
     }
 
+    /// The size of the buffers that this payload keeps in memory; those of which it has several parts count again.
+    public var bufferBytes: Int { segments.reduce(0) { $0 + $1.storageCapacity } }
+
     /// Copies the whole payload to `destination`.
     /// - Precondition: there is room for `count` bytes.
     public func copy(to destination: UnsafeMutableRawBufferPointer) {

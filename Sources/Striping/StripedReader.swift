@@ -41,11 +41,17 @@ public struct StripedGroup<Source: BlockSource>: Sendable {
 /// Reads block groups. May be used by several tasks at once.
 public final class StripedReader<Source: BlockSource>: Sendable {
     private let counters: StripingCounters
+    private let memory: DecodingMemory
     private let onBadBlock: @Sendable (BadBlock) -> Void
 
-    /// - Parameter onBadBlock: told of each internal block that could not be read, at each attempt; must not block.
-    public init(counters: StripingCounters, onBadBlock: @escaping @Sendable (BadBlock) -> Void) {
+    /// - Parameters:
+    ///   - memory: what all readers together may hold to decode.
+    ///   - onBadBlock: told of each internal block that could not be read, at each attempt; must not block.
+    public init(
+        counters: StripingCounters, memory: DecodingMemory, onBadBlock: @escaping @Sendable (BadBlock) -> Void
+    ) {
         self.counters = counters
+        self.memory = memory
         self.onBadBlock = onBadBlock
     }
 
@@ -64,7 +70,14 @@ public final class StripedReader<Source: BlockSource>: Sendable {
         var blocks = await read(group, rows)
         let bad = rows.keys.filter { blocks.good[$0] == nil }.sorted()
         if !bad.isEmpty {
-            try await decode(group, bad.map { ($0, rows[$0]!) }, &blocks)
+            let wanted = bad.map { (index: $0, rows: rows[$0]!) }
+            let known = blocks
+            // The rows of all bad blocks, of k others, and what is made of them.
+            let rowBytes = Int(wanted.map(\.rows.upperBound).max()! - wanted.map(\.rows.lowerBound).min()!)
+            blocks = try await memory.with(rowBytes * (group.policy.dataUnits + bad.count)) {
+                () async throws(StripingError) in
+                try await decode(group, wanted, known)
+            }
             countDecoded(pieces.filter { bad.contains($0.index) })
         }
         var payload = Payload()
@@ -157,10 +170,11 @@ public final class StripedReader<Source: BlockSource>: Sendable {
         return Outcome(index: index, rows: rows, result: .failure(error))
     }
 
-    /// Adds the wanted rows of bad data blocks to the good ones.
+    /// The blocks with the wanted rows of bad data blocks added to the good ones.
     private func decode(
-        _ group: StripedGroup<Source>, _ wanted: [(index: Int, rows: ByteRange)], _ blocks: inout Blocks
-    ) async throws(StripingError) {
+        _ group: StripedGroup<Source>, _ wanted: [(index: Int, rows: ByteRange)], _ known: Blocks
+    ) async throws(StripingError) -> Blocks {
+        var blocks = known
         let layout = StripeLayout(group.policy)
         let rows = ByteRange(
             wanted.map(\.rows.lowerBound).min()!, wanted.map(\.rows.upperBound).max()!)
@@ -208,6 +222,7 @@ public final class StripedReader<Source: BlockSource>: Sendable {
             counters.failedReads.add(1, ordering: .relaxed)
             throw .undecodable(error)
         }
+        return blocks
     }
 
     /// Makes `count` bytes of one internal block from those of k others.

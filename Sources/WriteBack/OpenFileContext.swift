@@ -41,11 +41,18 @@ public final class OpenFileContext: Sendable {
         /// Failures so far, and the last of them: for a write that waits after somebody else was told.
         var failureCount = 0
         var lastFailure: WriteBackError?
+        /// After a failed drain the store could not say what it has of the file: the failure stays, told or not.
+        var isNotReverted = false
+        var wasLastingFailureTold = false
         var isRemoved = false
         var waiters: [Waiter] = []
         var lastArrival = Duration.zero
         /// Pending bytes at which it is worth looking for full stripes again.
         var nextStripeCheck = 0
+        /// Where the next turn begins if there are more runs than a turn takes.
+        var nextRunOffset: UInt64 = 0
+        /// What the turn that is out leaves undone.
+        var demandAfterTurn = DrainDemand.none
     }
 
     fileprivate struct Waiter {
@@ -91,10 +98,12 @@ public final class OpenFileContext: Sendable {
     public struct Acceptance: Sendable {
         public let sequence: WriteSequence
         public let change: (before: FileAttributes, after: FileAttributes)
-        /// Bytes that this file now holds in memory more than before; less than the payload where it
+        /// Bytes of memory that this file now holds more than before; less than the payload's where it
         /// covered older pending bytes.
         let addedBytes: Int
         let mustSchedule: Bool
+        /// The file is in so many pieces that the writer must wait until it is drained.
+        let hasTooManyPieces: Bool
         /// Failed drains before this write.
         let failureCount: Int
     }
@@ -106,7 +115,7 @@ public final class OpenFileContext: Sendable {
     func write(
         _ payload: Payload, at offset: UInt64, isStable: Bool, now: Timestamp, elapsed: Duration,
         clearingModeBits mask: UInt32,
-        drainChunkBytes: Int, stripeSizeBytes: Int
+        limits: WriteBackLimits, stripeSizeBytes: Int
     ) throws(WriteBackError) -> Acceptance {
         let result: Result<Acceptance, WriteBackError> = state.withLock { state in
             if state.isRemoved { return .failure(.removed) }
@@ -116,9 +125,9 @@ public final class OpenFileContext: Sendable {
                 return .success(
                     Acceptance(
                         sequence: state.sequence, change: (before, before), addedBytes: 0, mustSchedule: false,
-                        failureCount: state.failureCount))
+                        hasTooManyPieces: false, failureCount: state.failureCount))
             }
-            let bytesBefore = state.pending.byteCount
+            let heldBefore = state.pending.heldBytes
             state.sequence = state.sequence.next
             state.pending.insert(payload, at: offset, sequence: state.sequence)
             if !isStable { state.lastUnstable = state.sequence }
@@ -126,21 +135,23 @@ public final class OpenFileContext: Sendable {
             state.attributes.mode &= ~mask
             state.attributes.touch(now)
             state.lastArrival = elapsed
-            if state.pending.byteCount >= max(drainChunkBytes, state.nextStripeCheck) {
+            if state.pending.byteCount >= max(limits.drainChunkBytes, state.nextStripeCheck) {
                 let ready = state.pending.fullStripeBytes(stripeSizeBytes)
-                if ready >= drainChunkBytes {
+                if ready >= limits.drainChunkBytes {
                     state.demand = max(state.demand, .fullStripes)
                     state.nextStripeCheck = 0
                 } else {
                     // Looking costs a walk over the pieces: do it once a quarter chunk, not at each write.
-                    state.nextStripeCheck = state.pending.byteCount + drainChunkBytes / 4
+                    state.nextStripeCheck = state.pending.byteCount + limits.drainChunkBytes / 4
                 }
             }
+            let pieces = state.pending.pieces.count
+            if pieces >= limits.maxPieces / 2 { state.demand = max(state.demand, .everything) }
             return .success(
                 Acceptance(
                     sequence: state.sequence, change: (before, state.liveAttributes),
-                    addedBytes: state.pending.byteCount - bytesBefore, mustSchedule: state.schedule(),
-                    failureCount: state.failureCount))
+                    addedBytes: state.pending.heldBytes - heldBefore, mustSchedule: state.schedule(),
+                    hasTooManyPieces: pieces >= limits.maxPieces, failureCount: state.failureCount))
         }
         return try result.get()
     }
@@ -151,13 +162,13 @@ public final class OpenFileContext: Sendable {
         sequence: WriteSequence, freedBytes: Int
     ) {
         state.withLock { state in
-            let bytesBefore = state.pending.byteCount
+            let heldBefore = state.pending.heldBytes
             state.sequence = state.sequence.next
             state.pending.truncate(to: size)
             if state.isDraining { state.drainClip = min(state.drainClip ?? size, size) }
             state.attributes.size = size
             change(&state.attributes)
-            return (state.sequence, bytesBefore - state.pending.byteCount)
+            return (state.sequence, heldBefore - state.pending.heldBytes)
         }
     }
 
@@ -177,7 +188,7 @@ public final class OpenFileContext: Sendable {
             state.isRemoved = true
             // Nobody can ask for it any more.
             state.failure = nil
-            let freed = state.pending.byteCount
+            let freed = state.pending.heldBytes
             state.pending.removeAll()
             if state.isDraining { state.drainClip = 0 }
             defer { state.waiters = [] }
@@ -194,8 +205,16 @@ public final class OpenFileContext: Sendable {
     /// Take this first and the store's extents second: a byte leaves the pending writes only after its
     /// extent was published, so it is in one of the two, and pending bytes are newer than any extent that
     /// was there at this moment.
-    public func snapshot(_ range: ByteRange) -> (pending: [PendingWrite], attributes: FileAttributes) {
-        state.withLock { ($0.pending.overlapping(range), $0.liveAttributes) }
+    /// Throws while the bytes of a failed drain are gone and the size still counts them.
+    /// - Parameter limit: of pieces; from the last one on there may be more.
+    public func snapshot(
+        _ range: ByteRange, limit: Int = .max
+    ) throws(WriteBackError) -> (pending: [PendingWrite], attributes: FileAttributes) {
+        let result: Result<([PendingWrite], FileAttributes), WriteBackError> = state.withLock { state in
+            if let failure = state.failure, state.isDraining || state.isNotReverted { return .failure(failure) }
+            return .success((state.pending.overlapping(range, limit: limit), state.liveAttributes))
+        }
+        return try result.get()
     }
 
     // MARK: Draining
@@ -220,11 +239,12 @@ public final class OpenFileContext: Sendable {
     public var isClean: Bool {
         state.withLock { state in
             state.pending.isEmpty && !state.isDraining && !state.isScheduled && !state.hasOpenOutput
-                && state.failure == nil
+                && (state.failure == nil || state.wasLastingFailureTold)
         }
     }
 
-    var pendingBytes: Int { state.withLock { $0.pending.byteCount } }
+    /// Memory that the pending writes keep.
+    var heldBytes: Int { state.withLock { $0.pending.heldBytes } }
 
     /// Waits until everything written so far is durable. `schedule` is called when a drain must be queued.
     ///
@@ -251,7 +271,7 @@ public final class OpenFileContext: Sendable {
     }
 
     /// Begins a turn: the plan and the right to carry it out; nil when there is nothing to do.
-    func takeTurn(stripeSizeBytes: Int, maxBytes: Int) -> DrainTurn? {
+    func takeTurn(stripeSizeBytes: Int, limits: WriteBackLimits) -> DrainTurn? {
         state.withLock { state in
             precondition(state.isScheduled && !state.isDraining, "one write-back task per file")
             state.isScheduled = false
@@ -265,8 +285,9 @@ public final class OpenFileContext: Sendable {
 
             var ranges: [ByteRange] = []
             let runs = state.pending.runs()
+            state.demandAfterTurn = .none
             if demand == .fullStripes {
-                var room = UInt64(maxBytes)
+                var room = UInt64(limits.maxDrainBytes)
                 let stripe = UInt64(stripeSizeBytes)
                 for run in runs {
                     let count = min(run.count, max(room, stripe)) / stripe * stripe
@@ -276,8 +297,14 @@ public final class OpenFileContext: Sendable {
                     if room == 0 { break }
                 }
                 if ranges.isEmpty { return nil }
-            } else {
+            } else if runs.count <= limits.maxRunsPerTurn {
                 ranges = runs
+            } else {
+                // Round and round by offset, so that none waits for ever while others arrive.
+                let first = runs.firstIndex { $0.lowerBound >= state.nextRunOffset } ?? 0
+                ranges = Array(runs[first...].prefix(limits.maxRunsPerTurn))
+                state.nextRunOffset = ranges.last?.upperBound ?? 0
+                state.demandAfterTurn = demand
             }
             let planned = ranges.reduce(UInt64(0)) { $0 + $1.count }
             let drainRuns = ranges.map { range in
@@ -306,15 +333,22 @@ public final class OpenFileContext: Sendable {
         let plan = turn.plan
         let (freed, ready, again) = state.withLock { state in
             state.isDraining = false
-            let bytesBefore = state.pending.byteCount
-            for run in plan.runs { state.pending.remove(run.range, through: plan.sequence) }
+            let heldBefore = state.pending.heldBytes
+            state.pending.remove(plan.runs.map(\.range), through: plan.sequence)
             if plan.rests { state.hasOpenOutput = false }
-            if plan.coversEverything { state.drainedThrough = max(state.drainedThrough, plan.sequence) }
+            if plan.coversEverything {
+                state.drainedThrough = max(state.drainedThrough, plan.sequence)
+            } else if let oldest = state.pending.oldest {
+                // Of a file in more pieces than a turn takes: what is older than all that is left is durable.
+                let through = min(plan.sequence, WriteSequence(rawValue: oldest.rawValue - 1))
+                state.drainedThrough = max(state.drainedThrough, through)
+            }
+            state.demand = max(state.demand, state.demandAfterTurn)
             let reached = state.drainedThrough
             let ready = state.waiters.filter { $0.sequence <= reached }
             state.waiters.removeAll { $0.sequence <= reached }
             if !state.waiters.isEmpty { state.demand = max(state.demand, .everything) }
-            return (bytesBefore - state.pending.byteCount, ready, state.schedule())
+            return (heldBefore - state.pending.heldBytes, ready, state.schedule())
         }
         for waiter in ready { waiter.continuation.resume(returning: nil) }
         return (freed, again)
@@ -329,7 +363,7 @@ public final class OpenFileContext: Sendable {
             state.lastFailure = error
             let losesAcknowledged =
                 !state.isRemoved && !state.pending.isEmpty && state.lastUnstable > state.drainedThrough
-            let freed = state.pending.byteCount
+            let freed = state.pending.heldBytes
             state.pending.removeAll()
             state.demand = .none
             return (freed, losesAcknowledged)
@@ -345,15 +379,18 @@ public final class OpenFileContext: Sendable {
     }
 
     /// Second half, after the write verifier changed and the file was reverted: whoever waited is told. An
-    /// error that somebody was told is not sticky any more.
-    func endFailure(_ error: WriteBackError, turn: consuming DrainTurn) {
+    /// error that somebody was told is not sticky any more, unless the file could not be reverted.
+    func endFailure(_ error: WriteBackError, isReverted: Bool, turn: consuming DrainTurn) {
         precondition(turn.file == fileID)
         let waiters = state.withLock { state in
             state.isDraining = false
             state.isScheduled = false
             state.hasOpenOutput = false
             state.drainedThrough = state.sequence
-            if !state.waiters.isEmpty { state.failure = nil }
+            state.isNotReverted = !isReverted
+            if !state.waiters.isEmpty {
+                if isReverted { state.failure = nil } else { state.wasLastingFailureTold = true }
+            }
             defer { state.waiters = [] }
             return state.waiters
         }
@@ -380,7 +417,11 @@ extension OpenFileContext.State {
     /// wound up the error stays: it must not be forgotten before the verifier changed.
     fileprivate mutating func tellFailure() -> WriteBackError? {
         guard let failure else { return nil }
-        if !isDraining { self.failure = nil }
+        if isNotReverted {
+            wasLastingFailureTold = true
+        } else if !isDraining {
+            self.failure = nil
+        }
         return failure
     }
 }

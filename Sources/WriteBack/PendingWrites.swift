@@ -13,6 +13,9 @@ public import Platform
 public struct PendingWrite: Sendable {
     public internal(set) var range: ByteRange
     public let sequence: WriteSequence
+    /// The lowest sequence of what is not durable at these places: that of this write, or of an older one under it. Who
+    /// was promised the older one must find it or what has covered it.
+    fileprivate(set) var oldest: WriteSequence
     /// As long as `range`.
     public internal(set) var payload: Payload
 
@@ -24,6 +27,10 @@ public struct PendingWrite: Sendable {
         piece.range = part
         return piece
     }
+
+    /// Memory that goes with the piece: its buffers, and about 250 bytes that the piece itself, the payload's array and
+    /// the allocator's own take.
+    fileprivate var heldBytes: Int { payload.bufferBytes + 256 }
 }
 
 /// The pending writes of one file: pieces that don't overlap, ordered by offset.
@@ -32,6 +39,12 @@ public struct PendingWrites: Sendable {
     public private(set) var pieces: [PendingWrite] = []
     /// The sum of the pieces' lengths.
     public private(set) var byteCount = 0
+    /// Memory that the pieces keep, which is more than their lengths: one byte may take 300.
+    private var heldByPieces = 0
+    /// Of a file with something pending: its context, node and places in tables.
+    private static let heldByFile = 2048
+    /// Memory that all of this keeps.
+    public var heldBytes: Int { pieces.isEmpty ? 0 : heldByPieces + Self.heldByFile }
 
     public init() {}
 
@@ -42,35 +55,54 @@ public struct PendingWrites: Sendable {
     public mutating func insert(_ payload: Payload, at offset: UInt64, sequence: WriteSequence) {
         precondition(!payload.isEmpty)
         let range = ByteRange(offset: offset, count: UInt64(payload.count))
-        let write = PendingWrite(range: range, sequence: sequence, payload: payload)
+        // A small write must not keep the large buffer that it came in with others.
+        var write = PendingWrite(range: range, sequence: sequence, oldest: sequence, payload: payload.compacted())
         // The usual case: at the end, or between two pieces.
         let first = indexOfFirst(endingAfter: range.lowerBound)
         if first == pieces.count || pieces[first].range.lowerBound >= range.upperBound {
             pieces.insert(write, at: first)
         } else {
-            replace(from: first, within: range, by: write)
+            replace(from: first, by: &write)
         }
-        byteCount += payload.count
+        count(write, 1)
     }
 
-    /// Forgets what was published: the parts of pieces inside `range` whose sequence is at most `sequence`.
-    public mutating func remove(_ range: ByteRange, through sequence: WriteSequence) {
-        var index = indexOfFirst(endingAfter: range.lowerBound)
+    private mutating func count(_ piece: PendingWrite, _ sign: Int) {
+        byteCount += sign * piece.payload.count
+        heldByPieces += sign * piece.heldBytes
+    }
+
+    /// Forgets what was published: the parts of pieces inside `ranges` whose sequence is at most `sequence`. One pass over
+    /// what lies between the first and the last of the ranges.
+    /// - Precondition: the ranges are in order and don't overlap.
+    public mutating func remove(_ ranges: [ByteRange], through sequence: WriteSequence) {
+        guard let first = ranges.first, let last = ranges.last else { return }
+        let start = indexOfFirst(endingAfter: first.lowerBound)
+        var index = start
         var kept: [PendingWrite] = []
-        let start = index
-        while index < pieces.count, pieces[index].range.lowerBound < range.upperBound {
-            let piece = pieces[index]
-            if piece.sequence > sequence {
-                kept.append(piece)
-            } else {
-                byteCount -= piece.payload.count
-                for part in piece.range.subtracting(range) {
-                    let rest = piece.clipped(to: part)
-                    byteCount += rest.payload.count
-                    kept.append(rest)
-                }
-            }
+        var rest = ranges[...]
+        while index < pieces.count, pieces[index].range.lowerBound < last.upperBound {
+            var piece = pieces[index]
             index += 1
+            while let range = rest.first, range.upperBound <= piece.range.lowerBound { rest.removeFirst() }
+            guard piece.sequence <= sequence, let range = rest.first, range.overlaps(piece.range) else {
+                // What is under the whole of it has become durable.
+                if rest.first?.contains(piece.range) == true { piece.oldest = max(piece.oldest, sequence.next) }
+                kept.append(piece)
+                continue
+            }
+            count(piece, -1)
+            var left = [piece.range]
+            // The last of these may reach into the next piece, so it stays in `rest`.
+            for range in rest {
+                guard range.lowerBound < piece.range.upperBound else { break }
+                left = left.flatMap { $0.subtracting(range) }
+            }
+            for part in left {
+                let remaining = piece.clipped(to: part)
+                count(remaining, 1)
+                kept.append(remaining)
+            }
         }
         pieces.replaceSubrange(start..<index, with: kept)
     }
@@ -78,19 +110,21 @@ public struct PendingWrites: Sendable {
     /// Forgets everything from `size` on.
     public mutating func truncate(to size: UInt64) {
         guard let last = pieces.last, last.range.upperBound > size else { return }
-        remove(ByteRange(size, last.range.upperBound), through: WriteSequence(rawValue: .max))
+        remove([ByteRange(size, last.range.upperBound)], through: WriteSequence(rawValue: .max))
     }
 
     public mutating func removeAll() {
-        pieces = []
-        byteCount = 0
+        self = PendingWrites()
     }
 
-    /// The pieces that overlap `range`, cut to it, in order.
-    public func overlapping(_ range: ByteRange) -> [PendingWrite] {
+    /// The lowest sequence of what is not durable; nil without any pieces.
+    public var oldest: WriteSequence? { pieces.lazy.map(\.oldest).min() }
+
+    /// The pieces that overlap `range`, cut to it, in order; the first `limit` of them.
+    public func overlapping(_ range: ByteRange, limit: Int = .max) -> [PendingWrite] {
         var result: [PendingWrite] = []
         var index = indexOfFirst(endingAfter: range.lowerBound)
-        while index < pieces.count, let part = pieces[index].range.intersection(range) {
+        while result.count < limit, index < pieces.count, let part = pieces[index].range.intersection(range) {
             result.append(part == pieces[index].range ? pieces[index] : pieces[index].clipped(to: part))
             index += 1
         }
@@ -123,21 +157,25 @@ public struct PendingWrites: Sendable {
         return low
     }
 
-    /// Cuts what lies under `range` out of the pieces from `first` on and puts `write` there.
-    private mutating func replace(from first: Int, within range: ByteRange, by write: PendingWrite) {
+    /// Cuts what lies under `write` out of the pieces from `first` on and puts `write` there.
+    private mutating func replace(from first: Int, by write: inout PendingWrite) {
+        let range = write.range
+        for piece in pieces[first...].prefix(while: { $0.range.lowerBound < range.upperBound }) {
+            write.oldest = min(write.oldest, piece.oldest)
+        }
         var index = first
         var replacement: [PendingWrite] = []
         var isPlaced = false
         while index < pieces.count, pieces[index].range.lowerBound < range.upperBound {
             let piece = pieces[index]
-            byteCount -= piece.payload.count
+            count(piece, -1)
             for part in piece.range.subtracting(range) {
                 if part.lowerBound >= range.upperBound, !isPlaced {
                     replacement.append(write)
                     isPlaced = true
                 }
                 let rest = piece.clipped(to: part)
-                byteCount += rest.payload.count
+                count(rest, 1)
                 replacement.append(rest)
             }
             index += 1

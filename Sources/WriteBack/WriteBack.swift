@@ -1,10 +1,11 @@
 // Drives the open file contexts: queues those that want draining, runs a bounded number of drains at once,
 // settles files that rest, and holds writers back while too much is pending.
 //
-// Memory: pending payload is charged to one budget. Over it, everything pending of the largest files is
-// drained, out of order where need be (the sink takes any order), and replies to WRITEs wait; a connection
-// with many unanswered calls is not read any further, so the clients slow down. A drain needs no bytes
-// from any socket, so this can't lock up.
+// Memory: what pending writes keep, which is more than their payload, is charged to one budget. Over it,
+// everything pending of the largest files is drained, out of order where need be (the sink takes any order),
+// and replies to WRITEs wait; a connection with many unanswered calls is not read any further, so the clients
+// slow down. The same for a file in very many pieces. A drain needs no bytes from any socket, so this can't
+// lock up.
 //
 // Lock order: `state`, then a context's lock.
 
@@ -19,7 +20,13 @@ public struct WriteBackLimits: Sendable {
     public var drainChunkBytes = 32 << 20
     /// The most that one turn drains while nobody waits, so that a waiter's turn comes soon.
     public var maxDrainBytes = 64 << 20
-    /// Pending bytes of all files above which writers wait.
+    /// The most runs that one turn drains: they become one record of the namespace, which all other files wait for;
+    /// 4,096 extents take some 50 ms.
+    public var maxRunsPerTurn = 4096
+    /// Pieces of a file at which its writers wait, however few bytes they are: work under the file's lock grows with
+    /// them. At half as many the file is drained without being asked.
+    public var maxPieces = 32_768
+    /// Memory of the pending writes of all files above which writers wait.
     public var maxPendingBytes = 256 << 20
     /// Drains at once. More hide the latency of syncs, each holds a stripe of buffers.
     public var concurrentDrains = 8
@@ -64,15 +71,14 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
     ) async throws(WriteBackError) -> (before: FileAttributes, after: FileAttributes) {
         let accepted = try file.write(
             payload, at: offset, isStable: isStable, now: clock.now(), elapsed: clock.elapsed(),
-            clearingModeBits: clearingModeBits, drainChunkBytes: limits.drainChunkBytes,
-            stripeSizeBytes: sink.stripeSizeBytes)
+            clearingModeBits: clearingModeBits, limits: limits, stripeSizeBytes: sink.stripeSizeBytes)
         let isOverBudget = state.withLock { state in
             state.active[file.fileID] = file
             state.pendingBytes += accepted.addedBytes
             return state.pendingBytes > limits.maxPendingBytes
         }
         if accepted.mustSchedule { enqueue(file) }
-        if isStable {
+        if isStable || accepted.hasTooManyPieces {
             try await file.waitUntilDurable(since: accepted.failureCount) { enqueue(file) }
         } else if isOverBudget {
             relievePressure()
@@ -166,7 +172,7 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
     }
 
     private func drain(_ file: OpenFileContext) async {
-        guard let turn = file.takeTurn(stripeSizeBytes: sink.stripeSizeBytes, maxBytes: limits.maxDrainBytes)
+        guard let turn = file.takeTurn(stripeSizeBytes: sink.stripeSizeBytes, limits: limits)
         else { return }
         do throws(WriteBackError) {
             try await sink.drain(turn.plan, of: file)
@@ -177,8 +183,8 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
             // The verifier changes between the loss and the answers, so that no COMMIT can answer the old one.
             let (freed, losesAcknowledged) = file.beginFailure(error)
             if losesAcknowledged { sink.acknowledgedBytesWereLost(in: file.fileID, because: error) }
-            await sink.revert(file)
-            file.endFailure(error, turn: turn)
+            let isReverted = await sink.revert(file)
+            file.endFailure(error, isReverted: isReverted, turn: turn)
             returnToBudget(freed)
         }
         forgetIfClean(file)
@@ -195,7 +201,7 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
 
     private func relievePressure() {
         let files = state.withLock { Array($0.active.values) }
-        for file in files.sorted(by: { $0.pendingBytes > $1.pendingBytes }).prefix(limits.concurrentDrains)
+        for file in files.sorted(by: { $0.heldBytes > $1.heldBytes }).prefix(limits.concurrentDrains)
         where file.request(.everything) {
             enqueue(file)
         }

@@ -23,7 +23,8 @@ public protocol WriteBackSink: Sendable {
     func drain(_ plan: DrainPlan, of file: OpenFileContext) async throws(WriteBackError)
 
     /// Makes the file in memory what the store has of it (`OpenFileContext.revert`). Called after a failed drain.
-    func revert(_ file: OpenFileContext) async
+    /// Returns false if the store can't say what that is.
+    func revert(_ file: OpenFileContext) async -> Bool
 
     /// Acknowledged unstable bytes of the file were lost: the write verifier must change. Returns after it did.
     func acknowledgedBytesWereLost(in file: FileID, because error: WriteBackError)

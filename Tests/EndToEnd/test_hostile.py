@@ -396,3 +396,33 @@ def no_descriptors(directory):
         with gateway.client() as other:
             other.getattr(other.root)
         check(1 <= len(warnings(gateway, "can't be accepted")) <= 2, "the failures are not logged once")
+
+
+@test("a file written in 200,000 single bytes, each in a padded record, is slow for its writer and for nobody else")
+def single_bytes(directory):
+    with Store(directory, 3, 2).serve() as gateway, gateway.client() as client, Witness(gateway):
+        before = peak_mib(gateway)
+        handle = client.create(client.root, b"file", mode=0o644).handle
+        count, window = 200_000, 64
+        # What follows the arguments in a record is ignored, and must not be kept.
+        padding = bytes(4096)
+        xids = []
+        for number in range(count):
+            arguments = write_arguments(handle, 2 * number, bytes([number % 255 + 1]), UNSTABLE) + padding
+            xids.append(client.connection.send(NFS, VERSION, WRITE, arguments))
+            if len(xids) == window:
+                equal(client.connection.reply(xids.pop(0)).uint32(), Status.OK, "a WRITE")
+        for xid in xids:
+            equal(client.connection.reply(xid).uint32(), Status.OK, "a WRITE")
+        client.commit(handle)
+        found, end = bytearray(), False
+        while not end:
+            result = client.read(handle, len(found), 1 << 20)
+            check(result.data or result.eof, "no bytes, and not the end")
+            found += result.data
+            end = result.eof
+        expected = bytearray(2 * count - 1)
+        expected[::2] = bytes(number % 255 + 1 for number in range(count))
+        check(found == expected, "other bytes than were written")
+        # All of the records together are 850 MB.
+        check(peak_mib(gateway) - before < 200, f"{peak_mib(gateway) - before} MiB more")

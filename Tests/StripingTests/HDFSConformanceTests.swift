@@ -82,7 +82,7 @@ struct HDFSConformanceTests {
                     #expect(
                         Self.hex(meta.dropFirst(7).prefix(block.first_checksums.count / 2)) == block.first_checksums)
                 }
-                let reader = StripedReader<Volume>(counters: StripingCounters()) { _ in }
+                let reader = StripedReader<Volume>(counters: StripingCounters(), memory: DecodingMemory(capacity: 1 << 20)) { _ in }
                 let back = try await reader.read(
                     store.group(group, policy, length: bytes.count), ByteRange(0, UInt64(bytes.count)))
                 #expect(back.bytes == bytes)

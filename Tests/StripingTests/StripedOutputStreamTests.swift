@@ -23,7 +23,7 @@ struct StripedOutputStreamTests {
     private func read(_ store: Store, _ group: BlockGroupID, _ count: Int, without missing: Set<Int> = []) async throws
         -> [UInt8]
     {
-        let reader = StripedReader<Volume>(counters: StripingCounters()) { _ in }
+        let reader = StripedReader<Volume>(counters: StripingCounters(), memory: DecodingMemory(capacity: 1 << 20)) { _ in }
         let description = store.group(group, policy, length: count, without: missing)
         return try await reader.read(description, ByteRange(0, UInt64(count))).bytes
     }

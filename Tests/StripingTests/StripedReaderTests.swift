@@ -61,7 +61,7 @@ struct StripedReaderTests {
                 lose(loss, group, index, store, disk)
             }
             let counters = StripingCounters()
-            let reader = StripedReader<Volume>(counters: counters) { bad in
+            let reader = StripedReader<Volume>(counters: counters, memory: DecodingMemory(capacity: 1 << 20)) { bad in
                 #expect(lost.contains(bad.block.index), "seed \(seed): \(bad)")
             }
             let description = store.group(group, policy, length: bytes.count, without: noSource)
@@ -113,7 +113,7 @@ struct StripedReaderTests {
                 guard let count = disk.content(of: path)?.count else { continue }
                 for _ in 0..<3 { disk.flipBits(path, at: Int.random(in: 0..<count, using: &random), mask: 1) }
             }
-            let reader = StripedReader<Volume>(counters: StripingCounters()) { _ in }
+            let reader = StripedReader<Volume>(counters: StripingCounters(), memory: DecodingMemory(capacity: 1 << 20)) { _ in }
             let found = try await reader.read(
                 store.group(group, policy, length: bytes.count), ByteRange(0, UInt64(bytes.count)))
             #expect(found.bytes == bytes, "seed \(seed)")
@@ -138,7 +138,7 @@ struct StripedReaderTests {
         let (store, disk, group, bytes) = try await threeStripes()
         let counters = StripingCounters()
         let reports = Mutex<[BadBlock]>([])
-        let reader = StripedReader<Volume>(counters: counters) { bad in reports.withLock { $0.append(bad) } }
+        let reader = StripedReader<Volume>(counters: counters, memory: DecodingMemory(capacity: 1 << 20)) { bad in reports.withLock { $0.append(bad) } }
         let all = ByteRange(0, UInt64(bytes.count))
         #expect(try await reader.read(group, all).bytes == bytes)
         #expect(counters.snapshot == StripingCounters.Snapshot() && reports.withLock { $0.isEmpty })
@@ -177,7 +177,7 @@ struct StripedReaderTests {
         disk.truncate(store.paths(group.id, 0).data, to: 100)
         disk.flipBits(store.paths(group.id, 3).data, at: 0)
         let broken = store.group(group.id, group.policy, length: bytes.count, without: [2])
-        let reader = StripedReader<Volume>(counters: StripingCounters()) { _ in }
+        let reader = StripedReader<Volume>(counters: StripingCounters(), memory: DecodingMemory(capacity: 1 << 20)) { _ in }
         func bad(_ index: Int, _ reason: BlockReadError) -> BadBlock {
             BadBlock(block: group.id.internalBlock(index), generationStamp: .first, reason: reason)
         }
@@ -195,7 +195,7 @@ struct StripedReaderTests {
         let newer = StripedGroup(
             id: group.id, generationStamp: GenerationStamp(rawValue: 1002), policy: group.policy,
             length: group.length, sources: group.sources)
-        let reader = StripedReader<Volume>(counters: StripingCounters()) { _ in }
+        let reader = StripedReader<Volume>(counters: StripingCounters(), memory: DecodingMemory(capacity: 1 << 20)) { _ in }
         await #expect(throws: StripingError.self) {
             try await reader.read(newer, ByteRange(0, UInt64(bytes.count)))
         }
@@ -208,7 +208,7 @@ struct StripedReaderTests {
         let stream = try store.stream(BlockGroupID(ordinal: 0), policy)
         try await stream.append(Payload(bytes: [42]))
         try await stream.seal()
-        let reader = StripedReader<Volume>(counters: StripingCounters()) { _ in }
+        let reader = StripedReader<Volume>(counters: StripingCounters(), memory: DecodingMemory(capacity: 1 << 20)) { _ in }
         // Only one of the two parity cells is left.
         let group = store.group(BlockGroupID(ordinal: 0), policy, length: 1, without: [0, 1, 2, 3])
         #expect(try await reader.read(group, ByteRange(0, 1)).bytes == [42])

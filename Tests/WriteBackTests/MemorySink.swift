@@ -12,6 +12,7 @@ final class MemorySink: WriteBackSink {
         var plans: [DrainPlan] = []
         var nextErrors: [WriteBackError] = []
         var isHeld = false
+        var cannotRevert = false
         var held: [UnsafeContinuation<Void, Never>] = []
         var arrivals: [UnsafeContinuation<Void, Never>] = []
         var lost: [(FileID, WriteBackError)] = []
@@ -53,8 +54,10 @@ final class MemorySink: WriteBackSink {
         if let error { throw error }
     }
 
-    func revert(_ file: OpenFileContext) async {
+    func revert(_ file: OpenFileContext) async -> Bool {
+        if state.withLock({ $0.cannotRevert }) { return false }
         file.revert(size: state.withLock { UInt64($0.files[file.fileID]?.count ?? 0) }, usedBytes: 0)
+        return true
     }
 
     func acknowledgedBytesWereLost(in file: FileID, because error: WriteBackError) {

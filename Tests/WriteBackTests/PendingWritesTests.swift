@@ -12,6 +12,8 @@ import Testing
 struct PendingWritesTests {
     struct Model {
         var bytes: [(value: UInt8, sequence: UInt64)?] = Array(repeating: nil, count: 512)
+        /// Of what is not durable at a place.
+        var oldest: [UInt64?] = Array(repeating: nil, count: 512)
     }
 
     @Test("hold for each byte what was written last, whatever overlaps", arguments: 0..<40)
@@ -26,20 +28,29 @@ struct PendingWritesTests {
             case 0:
                 // What a drain publishes: everything in a range up to some sequence.
                 let through = UInt64.random(in: 0...UInt64(step), using: &random)
+                // In one to three ranges.
+                let cuts = [low] + (0..<2).map { _ in Int.random(in: low...low + count, using: &random) }.sorted()
+                let ranges = zip(cuts, cuts.dropFirst() + [low + count]).map { $0..<$1 - ($1 - $0) / 3 }
+                    .filter { !$0.isEmpty }
                 pending.remove(
-                    ByteRange(UInt64(low), UInt64(low + count)), through: WriteSequence(rawValue: through))
-                for index in low..<low + count where (model.bytes[index]?.sequence ?? .max) <= through {
-                    model.bytes[index] = nil
+                    ranges.map { ByteRange(UInt64($0.lowerBound), UInt64($0.upperBound)) },
+                    through: WriteSequence(rawValue: through))
+                for index in ranges.joined() {
+                    if (model.bytes[index]?.sequence ?? .max) <= through { model.bytes[index] = nil }
+                    model.oldest[index] = model.bytes[index] == nil ? nil : max(model.oldest[index]!, through + 1)
                 }
             case 1 where step % 7 == 0:
                 pending.truncate(to: UInt64(low))
-                for index in low..<512 { model.bytes[index] = nil }
+                for index in low..<512 { (model.bytes[index], model.oldest[index]) = (nil, nil) }
             default:
                 let value = UInt8.random(in: 0...255, using: &random)
                 pending.insert(
                     Payload(bytes: (0..<count).map { value &+ UInt8($0) }), at: UInt64(low),
                     sequence: WriteSequence(rawValue: UInt64(step)))
-                for index in 0..<count { model.bytes[low + index] = (value &+ UInt8(index), UInt64(step)) }
+                for index in 0..<count {
+                    model.bytes[low + index] = (value &+ UInt8(index), UInt64(step))
+                    model.oldest[low + index] = model.oldest[low + index] ?? UInt64(step)
+                }
             }
             check(pending, model, "seed \(seed), step \(step)")
             let window = ByteRange(UInt64(low), UInt64(low + count))
@@ -56,6 +67,9 @@ struct PendingWritesTests {
             #expect(piece.range.lowerBound >= end && !piece.range.isEmpty, comment)
             #expect(UInt64(piece.payload.count) == piece.range.count, comment)
             end = piece.range.upperBound
+            // It may say older than is true: what was covered in part is not looked at byte by byte.
+            let oldest = model.oldest[Int(piece.range.lowerBound)..<Int(piece.range.upperBound)].compactMap(\.self).min()
+            #expect(piece.oldest.rawValue <= oldest ?? 0, comment)
             for (index, byte) in piece.payload.bytes.enumerated() {
                 found[Int(piece.range.lowerBound) + index] = (byte, piece.sequence.rawValue)
             }

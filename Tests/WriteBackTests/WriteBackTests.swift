@@ -51,7 +51,7 @@ struct WriteBackTests {
         try await committed
         #expect(sink.published(file.fileID) == [1])
         // The newer byte is still pending, and still what readers see.
-        #expect(file.snapshot(ByteRange(0, 10)).pending.map(\.payload.bytes) == [[2]])
+        #expect(try file.snapshot(ByteRange(0, 10)).pending.map(\.payload.bytes) == [[2]])
         try await writeBack.commit(file)
         #expect(sink.published(file.fileID) == [2])
     }
@@ -63,10 +63,10 @@ struct WriteBackTests {
         sink.hold()
         async let committed: Void = writeBack.commit(file)
         await sink.waitForDrains(1)
-        #expect(file.snapshot(ByteRange(0, 10)).pending.map(\.payload.bytes) == [[1, 2, 3]])
+        #expect(try file.snapshot(ByteRange(0, 10)).pending.map(\.payload.bytes) == [[1, 2, 3]])
         sink.letGo()
         try await committed
-        #expect(file.snapshot(ByteRange(0, 10)).pending.isEmpty)
+        #expect(try file.snapshot(ByteRange(0, 10)).pending.isEmpty)
     }
 
     @Test("a drain that can wait takes whole stripes of runs only")
@@ -148,16 +148,16 @@ struct WriteBackTests {
         func write() throws(WriteBackError) -> OpenFileContext.Acceptance {
             try file.write(
                 Payload(bytes: [1]), at: 0, isStable: true, now: clock.now(), elapsed: .zero, clearingModeBits: 0,
-                drainChunkBytes: 24, stripeSizeBytes: 12)
+                limits: WriteBackLimits(), stripeSizeBytes: 12)
         }
         let accepted = try write()
         #expect(file.request(.everything))
-        guard let turn = file.takeTurn(stripeSizeBytes: 12, maxBytes: 48) else {
+        guard let turn = file.takeTurn(stripeSizeBytes: 12, limits: WriteBackLimits()) else {
             Issue.record("nothing to drain")
             return
         }
-        #expect(file.beginFailure(.noSpace).freedBytes == 1)
-        file.endFailure(.noSpace, turn: turn)
+        #expect(file.beginFailure(.noSpace).freedBytes == accepted.addedBytes)
+        file.endFailure(.noSpace, isReverted: true, turn: turn)
         #expect(throws: WriteBackError.noSpace) { _ = try write() }
         await #expect(throws: WriteBackError.noSpace) {
             try await file.waitUntilDurable(since: accepted.failureCount) {}
@@ -165,6 +165,40 @@ struct WriteBackTests {
         // Who writes from here on is not concerned.
         let writeBack = writeBack()
         try await self.write([2], at: 0, with: writeBack, stable: true)
+    }
+
+    @Test("between the loss of bytes and the size without them, a READ fails: it does not make zeros of them")
+    func readDuringFailure() async throws {
+        let accepted = try file.write(
+            Payload(bytes: [1, 2, 3]), at: 0, isStable: false, now: clock.now(), elapsed: .zero, clearingModeBits: 0,
+            limits: WriteBackLimits(), stripeSizeBytes: 12)
+        #expect(!accepted.mustSchedule && file.request(.everything))
+        guard let turn = file.takeTurn(stripeSizeBytes: 12, limits: WriteBackLimits()) else {
+            Issue.record("nothing to drain")
+            return
+        }
+        #expect(file.beginFailure(.inputOutput).losesAcknowledged)
+        #expect(throws: WriteBackError.inputOutput) { try file.snapshot(ByteRange(0, 3)) }
+        file.revert(size: 0, usedBytes: 0)
+        file.endFailure(.inputOutput, isReverted: true, turn: turn)
+        #expect(try file.snapshot(ByteRange(0, 3)).attributes.size == 0)
+    }
+
+    @Test("a file that the store can't say anything of after a failed drain keeps failing")
+    func notReverted() async throws {
+        let writeBack = writeBack()
+        sink.state.withLock { state in
+            state.nextErrors = [.inputOutput]
+            state.cannotRevert = true
+        }
+        try await write([1, 2, 3], at: 0, with: writeBack)
+        for _ in 0..<3 {
+            await #expect(throws: WriteBackError.inputOutput) { try await writeBack.commit(file) }
+            await #expect(throws: WriteBackError.inputOutput) { try await write([4], at: 0, with: writeBack) }
+            #expect(throws: WriteBackError.inputOutput) { try file.snapshot(ByteRange(0, 3)) }
+        }
+        // Nothing is left to do for it.
+        #expect(await writeBack.settleAll() == 0)
     }
 
     @Test("a FILE_SYNC write returns when it is published")
@@ -192,17 +226,79 @@ struct WriteBackTests {
     @Test("a writer over the budget is held until drains have freed memory")
     func budget() async throws {
         let writeBack = writeBack {
-            $0.maxPendingBytes = 100; $0.drainChunkBytes = 1 << 20
+            $0.maxPendingBytes = 12_000; $0.drainChunkBytes = 1 << 20
         }
         sink.hold()
-        try await write(Array(repeating: 1, count: 100), at: 0, with: writeBack)
-        async let stalled: Void = write([2], at: 5000, with: writeBack)
+        try await write(Array(repeating: 1, count: 7000), at: 0, with: writeBack)
+        #expect(writeBack.usage.stalledWrites == 0)
+        async let stalled: Void = write(Array(repeating: 2, count: 2000), at: 8000, with: writeBack)
         await sink.waitForDrains(1)
-        #expect(writeBack.usage.pendingBytes == 101)
+        #expect(writeBack.usage.pendingBytes > 12_000)
         sink.letGo()
         try await stalled
-        #expect(writeBack.usage.pendingBytes <= 100)
+        #expect(writeBack.usage.pendingBytes <= 12_000)
         #expect(writeBack.usage.stalledWrites == 1)
+    }
+
+    @Test("a byte is charged with the memory that it keeps, and a small write lets go of the large buffer it came in")
+    func memoryOfSmallWrites() async throws {
+        let writeBack = writeBack()
+        var record = Payload(bytes: Array(repeating: 0, count: 64 << 10))
+        record = record.slice(100..<101)
+        _ = try await writeBack.write(record, to: file, at: 7, isStable: false)
+        let one = writeBack.usage.pendingBytes
+        #expect(one >= 256 && one < 8 << 10)
+        for offset in 1...100 as ClosedRange<UInt64> {
+            _ = try await writeBack.write(record, to: file, at: 7 + 2 * offset, isStable: false)
+        }
+        let all = writeBack.usage.pendingBytes
+        #expect(all - one >= 100 * 256 && all - one < 100 * 1024)
+        #expect(try file.snapshot(ByteRange(0, 1000)).pending.allSatisfy { $0.payload.bufferBytes < 1024 })
+        try await writeBack.commit(file)
+        #expect(writeBack.usage.pendingBytes == 0)
+    }
+
+    @Test("a file in many pieces is drained in turns, round by offset, and a COMMIT ends with what it is owed")
+    func manyPieces() async throws {
+        let writeBack = writeBack {
+            $0.maxRunsPerTurn = 10; $0.maxPieces = 1 << 20
+        }
+        var expected = [UInt8](repeating: 0, count: 200)
+        sink.hold()
+        for index in 0..<100 {
+            let place = index * 37 % 100 * 2
+            expected[place] = UInt8(index + 1)
+            try await write([UInt8(index + 1)], at: UInt64(place), with: writeBack)
+        }
+        async let committed: Void = writeBack.commit(file)
+        await sink.waitForDrains(1)
+        // While the first turn is out, everything is written again: what was promised is owed in the new bytes.
+        for place in stride(from: 0, to: 200, by: 2) {
+            expected[place] = 200
+            try await write([200], at: UInt64(place), with: writeBack)
+        }
+        sink.letGo()
+        try await committed
+        // The first turn's bytes are durable as they were or as they are now; all others are the new ones.
+        let published = sink.published(file.fileID)
+        #expect(published.count == 199)
+        for place in stride(from: 20, to: 200, by: 2) { #expect(published[place] == 200, "at \(place)") }
+        #expect(sink.state.withLock { $0.plans.allSatisfy { $0.runs.count <= 10 } })
+        try await writeBack.commit(file)
+        #expect(sink.published(file.fileID) == Array(expected.dropLast()))
+    }
+
+    @Test("a writer who makes very many pieces waits until they are drained")
+    func tooManyPieces() async throws {
+        let writeBack = writeBack {
+            $0.maxPieces = 20; $0.maxRunsPerTurn = 4
+        }
+        for index in 0..<1000 as Range<UInt64> {
+            try await write([1], at: index * 10, with: writeBack)
+            #expect(try file.snapshot(ByteRange(0, 10_000)).pending.count <= 20)
+        }
+        try await writeBack.commit(file)
+        #expect(sink.published(file.fileID).count { $0 == 1 } == 1000)
     }
 
     @Test("a file that rests is settled and forgotten")

@@ -14,6 +14,7 @@ final class SQLiteConnection {
 
     /// Opens the database at `path`; `create` allows for making it.
     init(_ path: String, _ fileSystem: FileSystem, create: Bool) throws(MirrorError) {
+        if !create { try Self.checkHeader(path, fileSystem) }
         self.fileSystem = VirtualFileSystem(fileSystem)
         var handle: OpaquePointer?
         let flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | (create ? SQLITE_OPEN_CREATE : 0)
@@ -28,6 +29,24 @@ final class SQLiteConnection {
     }
 
     deinit { close() }
+
+    /// Bytes 18 and 19 of the file say how it is written and read: 2 is with a write-ahead log. Ours always are. With
+    /// other bytes SQLite would leave the log, and what was committed in it, unread, and say nothing.
+    private static func checkHeader(_ path: String, _ fileSystem: FileSystem) throws(MirrorError) {
+        let header = UnsafeMutableRawBufferPointer.allocate(byteCount: 20, alignment: 1)
+        defer { header.deallocate() }
+        let count: Int
+        do throws(IOError) {
+            let file = try fileSystem.open(path, .read)
+            defer { file.close() }
+            count = try file.read(into: header, at: 0)
+        } catch {
+            throw .sqlite(code: SQLITE_CANTOPEN, message: "unable to open database file", cause: error)
+        }
+        guard count == 20, header[18] == 2, header[19] == 2 else {
+            throw .notAMirror("the file's header is not that of a database with a write-ahead log")
+        }
+    }
 
     /// Without an open transaction this also moves the write-ahead log into the database and deletes it;
     /// if that fails the log stays, and with it what was committed.
