@@ -20,7 +20,8 @@
 // `addresses` has those that hold something or have connections in line. An account is in its address's line while it
 // awaits something, an address in `State.line` while its own isn't empty.
 //
-// Lock order: `state` is taken alone, and guards what accounts and addresses have; waiters are called after it is released.
+// Lock order: `state` is taken alone, and guards what accounts and addresses have; waiters are called after it is
+// released.
 
 internal import Synchronization
 
