@@ -3,8 +3,8 @@
 //
 // Above the bound a connection is closed for the new one: of the address that has the most, so that nobody loses one
 // to an address that has more than he. The one that has been idle longest if there is one; else, if that address has
-// more than the new one's will have, one that has stalled, or its youngest. So one address may have all connections only
-// until others come, whatever it does with them; n addresses that want all get an n-th each.
+// more than the new one's will have, one that has stalled, or its youngest. So one address may have all connections
+// only until others come, whatever it does with them; n addresses that want all get an n-th each.
 //
 // Lock order: `state` is taken alone; connections and the waiter are called after it is released.
 

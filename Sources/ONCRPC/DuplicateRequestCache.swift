@@ -13,8 +13,8 @@
 // Invariants:
 // * An entry is in progress from its `begin` to its `end`, and never evicted then; so there are at most as many of
 //   these as calls in flight. They push out nothing: the bounds are on finished ones.
-// * Of the finished ones a client's oldest is evicted: when the client exceeds its share, and when the whole exceeds its
-//   bounds and no client has more of them. So whatever some clients do, with n of them each keeps an n-th of the
+// * Of the finished ones a client's oldest is evicted: when the client exceeds its share, and when the whole exceeds
+//   its bounds and no client has more of them. So whatever some clients do, with n of them each keeps an n-th of the
 //   whole, if it needs as much. What is too old for a copy to come is forgotten as well: a program that begins
 //   with the same xid at each start would otherwise get yesterday's replies, and nothing done.
 // * Finished entries are in one list over all clients, and in one list per client, both in the order of their end.
@@ -257,8 +257,8 @@ public struct DuplicateRequestBounds: Hashable, Sendable {
     public var maxEntriesPerClient = 16_384
     /// For those entries: 512 bytes each, and 256 to 512 for a reply (WRITE's has 136 bytes, CREATE's 272).
     public var maxBytesPerClient = 16 << 20
-    /// Four clients at their bounds, or 65 with a thousand calls each. Calls in progress are not in it: each has at least
-    /// 1 KiB of `RPCBounds.maxBytes` for its reply, so those add half of that at most.
+    /// Four clients at their bounds, or 65 with a thousand calls each. Calls in progress are not in it: each has at
+    /// least 1 KiB of `RPCBounds.maxBytes` for its reply, so those add half of that at most.
     public var maxEntries = 65_536
     public var maxBytes = 64 << 20
     /// How long a finished call is remembered. Linux gives a silent connection up after 180 s and waits at most 300 s
