@@ -179,7 +179,10 @@ struct GroupSink: WriteBackSink {
             // The record may or may not have become durable: nothing more is appended, nothing is deleted.
             // The next start finds out.
             if let output = outputs.take(file.fileID) { ended.append(output) }
-            for output in ended { output.stream.abort() }
+            for output in ended {
+                output.stream.abort()
+                core.groups.close(output.row.id)
+            }
             throw .notPublished(error == .noSpace ? .noSpace : .inputOutput)
         }
     }

@@ -32,6 +32,7 @@ final class StoreCore: Sendable {
     private let arrivals = ArrivalOrder()
     let groups: GroupTable
     let references = GroupReferences()
+    let deletions = DeletionQueue()
     let verifier: VerifierSource
     let damage = DamageLog()
     let striping = StripingCounters()
@@ -169,7 +170,7 @@ final class StoreCore: Sendable {
     func deleteBlocks(of dead: [BlockGroup]) {
         for group in dead {
             references.whenUnused(group.id) { [self] in
-                Task.detached { await self.deleteBlocksNow(of: group) }
+                deletions.add(group) { [self] group in await deleteBlocksNow(of: group) }
             }
         }
     }

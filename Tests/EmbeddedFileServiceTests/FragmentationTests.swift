@@ -94,4 +94,19 @@ struct FragmentationTests {
         }
         await store.close()
     }
+
+    @Test("the blocks of a file that had hundreds of groups are deleted a few at a time, and all go")
+    func deletions() async throws {
+        let store = try SimulatedStore()
+        try await store.open()
+        let file = try await store.service.make("a")
+        for index in 0..<300 as Range<UInt64> {
+            try await store.service.write([1], to: file, at: index * 100, .fileSync)
+        }
+        #expect(store.allBlockFiles.count >= 300 * 3 * 2)
+        try await store.service.remove("a")
+        await eventually("all blocks are deleted") { store.core.deletions.count == 0 }
+        #expect(store.allBlockFiles.isEmpty)
+        await store.close()
+    }
 }
