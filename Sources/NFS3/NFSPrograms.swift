@@ -128,7 +128,9 @@ public struct NFSPrograms<Service: FileService>: RPCDispatcher {
 
     /// The reply to a caller that was not admitted: it says nothing about the files.
     private func refusal<P: Procedure>(of procedure: P, _ status: NFSStatus) -> RPCReplyBody {
-        body(of: procedure, status, P.failureBody.map { _ in nil }, ExportHandles(codec, exportRoot: .root))
+        var body = body(of: procedure, status, P.failureBody.map { _ in nil }, ExportHandles(codec, exportRoot: .root))
+        body.isRefusal = true
+        return body
     }
 
     private func body<P: Procedure>(

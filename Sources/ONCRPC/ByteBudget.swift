@@ -7,14 +7,21 @@
 // much is left free, and nobody new waits for them until the largest request no longer fits, which takes
 // 224 MiB / 2.06 MiB, some 107, addresses (15 for the newcomers' 32 MiB).
 //
-// Who gets no bytes waits in line. He may be overtaken only by those who hold less than he does: first by address, then
-// by connection. So a large request is not overtaken for ever by small ones, and who holds much keeps nobody waiting
-// who holds little. Nobody may wait for more while he holds bytes of this budget that only more would set free.
+// Who gets no bytes waits in line, for one thing at a time. First is the address that holds least, and of it the
+// connection that holds least; among equals who has waited longest. Nobody is granted bytes before who is first, and
+// nobody takes any unless he holds less: his address than the first one, or, of the same address, his connection. So a
+// large request is not overtaken for ever by small ones, and who holds much keeps nobody waiting who holds little.
+// Nobody may wait for more while he holds bytes of this budget that only more would set free. Who no longer wants his
+// bytes leaves the line: there are at most as many in it as connections, and nobody waits behind the dead.
+//
+// Everything takes O(log n) in those who wait, since the lock is that of all connections.
 //
 // Invariants: `used` is the sum of what accounts hold; it exceeds `capacity` only by what was taken `regardless`.
-// `held` has the addresses that hold something. `waiting` is the length of the line.
+// `addresses` has those that hold something or have connections in line. An account is in its address's line while it
+// awaits something, an address in `State.line` while its own isn't empty.
 //
-// Lock order: `state` is taken alone; waiters are called after it is released.
+// Lock order: `state` is taken alone, and guards what accounts and addresses have; waiters are called after it is
+// released.
 
 internal import Synchronization
 
@@ -26,16 +33,21 @@ protocol ByteBudgetWaiter: AnyObject, Sendable {
 
 /// Bytes that can be taken and given back through accounts. May be used from any thread.
 final class ByteBudget: Sendable {
-    /// What one connection holds of a budget.
-    final class Account: Sendable {
+    /// What one connection holds of a budget. Its variables are guarded by the budget's lock.
+    final class Account: Ranked, @unchecked Sendable {
         fileprivate let budget: ByteBudget
         fileprivate let client: ClientAddress?
-        /// Changed under the budget's lock only.
-        fileprivate let held = Atomic<Int>(0)
+        fileprivate var held = 0
+        fileprivate var awaited: Awaited?
+        var place: Int?
 
         fileprivate init(_ budget: ByteBudget, client: ClientAddress?) {
             self.budget = budget
             self.client = client
+        }
+
+        func precedes(_ other: Account) -> Bool {
+            (held, awaited?.ticket ?? 0) < (other.held, other.awaited?.ticket ?? 0)
         }
 
         /// Takes the bytes if the rule has it and nobody waits who comes first.
@@ -43,77 +55,118 @@ final class ByteBudget: Sendable {
         /// Takes the bytes, free or not.
         func takeRegardless(_ bytes: Int) { budget.takeRegardless(bytes, for: self) }
         /// Gets in line.
-        /// - Precondition: not more than the capacity.
+        /// - Precondition: not more than the capacity; not in line already.
         func wait(for bytes: Int, _ waiter: any ByteBudgetWaiter) { budget.wait(for: bytes, waiter, self) }
+        /// Leaves the line. false when it isn't in it any more: the bytes are granted, and the waiter is being told.
+        func cancelWait() -> Bool { budget.cancelWait(of: self) }
         func give(_ bytes: Int) { budget.give(bytes, of: self) }
         /// Whether somebody waits for what accounts of this budget hold.
-        var isContended: Bool { budget.isContended }
+        var isContended: Bool { budget.waiting > 0 }
     }
 
-    private struct Waiter {
-        let waiter: any ByteBudgetWaiter
-        let account: Account
+    fileprivate struct Awaited: Sendable {
         let bytes: Int
+        let waiter: any ByteBudgetWaiter
+        /// The lower, the longer it has waited.
+        let ticket: UInt64
     }
 
-    /// What an account holds: the less, the earlier its turn.
-    private struct Holding: Comparable {
-        let byAddress: Int
-        let byConnection: Int
+    /// What the connections of one address hold together, and those that are in line.
+    private final class Address: Ranked, @unchecked Sendable {
+        var held = 0
+        var line = RankedQueue<Account>()
+        var place: Int?
 
-        static func < (left: Holding, right: Holding) -> Bool {
-            (left.byAddress, left.byConnection) < (right.byAddress, right.byConnection)
-        }
+        private var ticket: UInt64 { line.first?.awaited?.ticket ?? 0 }
+
+        func precedes(_ other: Address) -> Bool { (held, ticket) < (other.held, other.ticket) }
     }
 
     private struct State {
         let capacity: Int
         var used = 0
-        var held: [ClientAddress?: Int] = [:]
-        var line: [Waiter] = []
+        var addresses: [ClientAddress?: Address] = [:]
+        var line = RankedQueue<Address>()
+        /// How many accounts are in line.
+        var waiting = 0
+        var lastTicket: UInt64 = 0
 
-        func holding(_ account: Account) -> Holding {
-            Holding(
-                byAddress: held[account.client] ?? 0, byConnection: account.held.load(ordering: .relaxed))
-        }
+        init(capacity: Int) { self.capacity = capacity }
 
-        func fits(_ bytes: Int, _ holding: Holding) -> Bool {
+        func fits(_ bytes: Int, _ account: Account, heldByAddress: Int) -> Bool {
             let free = capacity - used - bytes
             guard free >= 0 else { return false }
-            return holding.byAddress == 0 || holding.byConnection + bytes <= free - (holding.byAddress + bytes)
+            return heldByAddress == 0 || account.held + bytes <= free - (heldByAddress + bytes)
+        }
+
+        /// Whether it may take bytes before all that wait.
+        func isFirst(_ account: Account, _ address: Address?) -> Bool {
+            guard let first = line.first else { return true }
+            guard first === address else { return (address?.held ?? 0) < first.held }
+            return account.held < first.line.first?.held ?? 0
+        }
+
+        /// Calls `body` with the account's address, and then keeps the invariants of what it changed.
+        private mutating func withAddress(of account: Account, _ body: (inout State, Address) -> Void) {
+            let address = addresses[account.client] ?? Address()
+            body(&self, address)
+            let isInLine = address.line.first != nil
+            switch (address.place != nil, isInLine) {
+            case (true, true): line.rankChanged(address)
+            case (true, false): line.remove(address)
+            case (false, true): line.insert(address)
+            case (false, false): break
+            }
+            addresses[account.client] = address.held == 0 && !isInLine ? nil : address
         }
 
         mutating func change(_ account: Account, by bytes: Int) {
-            used += bytes
-            let ofAddress = (held[account.client] ?? 0) + bytes
-            let ofConnection = account.held.wrappingAdd(bytes, ordering: .relaxed).newValue
-            precondition(ofAddress >= 0 && ofConnection >= 0, "more given back than taken")
-            held[account.client] = ofAddress == 0 ? nil : ofAddress
+            withAddress(of: account) { state, address in
+                state.used += bytes
+                address.held += bytes
+                account.held += bytes
+                precondition(address.held >= 0 && account.held >= 0, "more given back than taken")
+                if account.awaited != nil { address.line.rankChanged(account) }
+            }
         }
 
-        /// Takes for those in line what the rule has for them. Looks at all of them.
-        mutating func grant() -> [Waiter] {
-            var granted: [Waiter] = []
-            var first: Holding?
-            var rest: [Waiter] = []
-            for waiter in line {
-                let holding = holding(waiter.account)
-                if first.map({ holding < $0 }) ?? true, fits(waiter.bytes, holding) {
-                    change(waiter.account, by: waiter.bytes)
-                    granted.append(waiter)
-                } else {
-                    first = min(first ?? holding, holding)
-                    rest.append(waiter)
-                }
+        mutating func enter(_ account: Account, for bytes: Int, _ waiter: any ByteBudgetWaiter) {
+            precondition(account.awaited == nil, "waits already")
+            withAddress(of: account) { state, address in
+                state.lastTicket += 1
+                state.waiting += 1
+                account.awaited = Awaited(bytes: bytes, waiter: waiter, ticket: state.lastTicket)
+                address.line.insert(account)
             }
-            if !granted.isEmpty { line = rest }
+        }
+
+        /// Returns what it waited for; nil when it isn't in line.
+        mutating func leave(_ account: Account) -> Awaited? {
+            guard let awaited = account.awaited else { return nil }
+            withAddress(of: account) { state, address in
+                state.waiting -= 1
+                address.line.remove(account)
+                account.awaited = nil
+            }
+            return awaited
+        }
+
+        /// Takes for those in line what the rule has for them.
+        mutating func grant() -> [Awaited] {
+            var granted: [Awaited] = []
+            while let address = line.first, let account = address.line.first, let bytes = account.awaited?.bytes,
+                fits(bytes, account, heldByAddress: address.held), let awaited = leave(account)
+            {
+                change(account, by: bytes)
+                granted.append(awaited)
+            }
             return granted
         }
     }
 
     let capacity: Int
     private let state: Mutex<State>
-    private let waiting = Atomic<Int>(0)
+    private let lineLength = Atomic<Int>(0)
 
     /// - Parameter capacity: at least as much as anyone asks for at once.
     init(capacity: Int) {
@@ -125,13 +178,13 @@ final class ByteBudget: Sendable {
     func account(of client: ClientAddress?) -> Account { Account(self, client: client) }
 
     var used: Int { state.withLock { $0.used } }
-    var isContended: Bool { waiting.load(ordering: .relaxed) > 0 }
+    /// How many accounts are in line.
+    var waiting: Int { lineLength.load(ordering: .relaxed) }
 
     private func take(_ bytes: Int, for account: Account) -> Bool {
         state.withLock { state in
-            let holding = state.holding(account)
-            guard state.fits(bytes, holding),
-                state.line.allSatisfy({ holding < state.holding($0.account) })
+            let address = state.addresses[account.client]
+            guard state.fits(bytes, account, heldByAddress: address?.held ?? 0), state.isFirst(account, address)
             else { return false }
             state.change(account, by: bytes)
             return true
@@ -144,21 +197,26 @@ final class ByteBudget: Sendable {
 
     private func wait(for bytes: Int, _ waiter: any ByteBudgetWaiter, _ account: Account) {
         precondition(bytes <= capacity, "would wait for ever")
-        grant { $0.line.append(Waiter(waiter: waiter, account: account, bytes: bytes)) }
+        grant { $0.enter(account, for: bytes, waiter) }
+    }
+
+    private func cancelWait(of account: Account) -> Bool {
+        // Who was behind may be first now.
+        grant { $0.leave(account) != nil }
     }
 
     private func give(_ bytes: Int, of account: Account) {
         if bytes > 0 { grant { $0.change(account, by: -bytes) } }
     }
 
-    private func grant(after change: (inout State) -> Void) {
-        let granted = state.withLock { state in
-            change(&state)
-            if state.line.isEmpty { return [Waiter]() }
+    private func grant<Result: Sendable>(after change: (inout State) -> Result) -> Result {
+        let (result, granted) = state.withLock { state in
+            let result = change(&state)
             let granted = state.grant()
-            waiting.store(state.line.count, ordering: .relaxed)
-            return granted
+            lineLength.store(state.waiting, ordering: .relaxed)
+            return (result, granted)
         }
-        for waiter in granted { waiter.waiter.granted(waiter.bytes) }
+        for awaited in granted { awaited.waiter.granted(awaited.bytes) }
+        return result
     }
 }

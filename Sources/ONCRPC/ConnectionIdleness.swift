@@ -1,8 +1,9 @@
 // Which connection has been without calls in flight for longest. It is closed when there are too many: Linux clients
 // connect again when they need to.
 //
-// A connection takes a ticket when its last call has ended; the lowest ticket has been idle longest. Whoever closes an
-// idle connection claims it first: from then on it starts no call.
+// A connection takes a ticket when its last call has ended, and another one whenever bytes arrive: who sends a record
+// slowly is no less alive than who has just begun one. The lowest ticket has been idle longest. Whoever closes an idle
+// connection claims it first: from then on it starts no call.
 
 internal import Synchronization
 
@@ -34,6 +35,12 @@ final class ConnectionIdleness: Sendable {
     func end() -> Bool {
         guard let ticket else { return state.load(ordering: .acquiring) == Self.busy }
         return state.compareExchange(expected: ticket, desired: Self.busy, ordering: .acquiringAndReleasing).exchanged
+    }
+
+    /// Bytes have arrived. Nothing when it is busy or claimed.
+    func renew() {
+        guard let ticket else { return }
+        _ = state.compareExchange(expected: ticket, desired: Self.nextTicket(), ordering: .acquiringAndReleasing)
     }
 
     /// No call is in flight any more.

@@ -12,12 +12,15 @@
 //
 // Invariants:
 // * An entry is in progress from its `begin` to its `end`, and never evicted then; so there are at most as many of
-//   these as calls in flight. Finished ones are evicted oldest first: within a client when it exceeds its share,
-//   over all clients when the whole exceeds its bounds. What is too old for a copy to come is forgotten as well: a
-//   program that begins with the same xid at each start would otherwise get yesterday's replies, and nothing done.
+//   these as calls in flight. They push out nothing: the bounds are on finished ones.
+// * Of the finished ones a client's oldest is evicted: when the client exceeds its share, and when the whole exceeds
+//   its bounds and no client has more of them. So whatever some clients do, with n of them each keeps an n-th of the
+//   whole, if it needs as much. What is too old for a copy to come is forgotten as well: a program that begins
+//   with the same xid at each start would otherwise get yesterday's replies, and nothing done.
 // * Finished entries are in one list over all clients, and in one list per client, both in the order of their end.
 //   So the oldest of all is the oldest of its client.
-// * `bytes` is the sum of all entries' charges, and `clients` has the sums per client.
+// * `finishedBytes` is the sum of the charges of all finished entries, and `clients` has the sums per client. A client
+//   is in `byFinished` while it has finished entries.
 
 internal import NIOCore
 internal import Platform
@@ -61,6 +64,8 @@ struct DuplicateRequestCache {
         var reply: RPCReplyBody?
         /// When it finished.
         var endedAtSeconds = 0
+        /// How many had finished with it.
+        var finishNumber = 0
         var charge = DuplicateRequestCache.entryBytes
         /// Neighbours in the list of all finished entries.
         var older: Int?
@@ -69,14 +74,24 @@ struct DuplicateRequestCache {
         var newerOfClient: Int?
     }
 
-    private struct Client {
+    private final class Client: Ranked {
+        /// In progress or finished.
         var entries = 0
-        var bytes = 0
+        var finished = 0
+        var finishedBytes = 0
         var oldest: Int?
         var newest: Int?
+        /// The oldest one's.
+        var oldestFinishNumber = 0
+        var place: Int?
+
+        /// Replies to calls that change something differ little in size, so bytes are bounded by numbers too.
+        func precedes(_ other: Client) -> Bool {
+            finished != other.finished ? finished > other.finished : oldestFinishNumber < other.oldestFinishNumber
+        }
     }
 
-    /// What an entry costs beside its reply: 176 bytes here, 80 in `indices` at its load factor of 3/4, and its
+    /// What an entry costs beside its reply: 184 bytes here, 80 in `indices` at its load factor of 3/4, and its
     /// part of the client's record and of arrays that grow by doubling.
     static let entryBytes = 512
 
@@ -85,12 +100,17 @@ struct DuplicateRequestCache {
     private var unused: [Int] = []
     private var indices: [Key: Int] = [:]
     private var clients: [ClientAddress: Client] = [:]
+    /// First who has most.
+    private var byFinished = RankedQueue<Client>()
     private var oldest: Int?
     private var newest: Int?
+    private var lastFinishNumber = 0
 
-    /// Entries, and the bytes that they are charged with.
+    /// Entries, in progress or finished.
     var count: Int { indices.count }
-    private(set) var bytes = 0
+    /// Finished entries, and the bytes that they are charged with.
+    private(set) var finished = 0
+    private(set) var finishedBytes = 0
     /// Finished entries that were forgotten to keep the bounds.
     private(set) var evictions = 0
 
@@ -102,7 +122,6 @@ struct DuplicateRequestCache {
         expire(key, now)
         guard let index = indices[key] else {
             insert(Entry(key: key, connection: connection))
-            evict(key.client)
             return .start
         }
         let previous = entries[index]!.connection
@@ -125,26 +144,25 @@ struct DuplicateRequestCache {
             remove(index)
             return entry.connection
         }
-        let replyBytes = reply.header.storageCapacity + (reply.payload?.count ?? 0)
         entries[index]!.reply = reply
         entries[index]!.endedAtSeconds = now
-        entries[index]!.charge += replyBytes
-        bytes += replyBytes
-        clients[key.client]!.bytes += replyBytes
+        entries[index]!.charge += reply.header.storageCapacity + (reply.payload?.count ?? 0)
         append(index)
-        evict(key.client)
+        keepBounds(key.client)
         return entry.connection
     }
 
     // MARK: Bounds
 
-    private mutating func evict(_ client: ClientAddress) {
-        while let share = clients[client], let oldest = share.oldest,
-            share.entries > bounds.maxEntriesPerClient || share.bytes > bounds.maxBytesPerClient
+    private mutating func keepBounds(_ address: ClientAddress) {
+        while let client = clients[address], let oldest = client.oldest,
+            client.finished > bounds.maxEntriesPerClient || client.finishedBytes > bounds.maxBytesPerClient
         {
             evict(oldest)
         }
-        while let oldest, count > bounds.maxEntries || bytes > bounds.maxBytes { evict(oldest) }
+        while finished > bounds.maxEntries || finishedBytes > bounds.maxBytes, let oldest = byFinished.first?.oldest {
+            evict(oldest)
+        }
     }
 
     /// Forgets what is too old: a few entries a time, so that no call pays for many, but this one in any case.
@@ -164,11 +182,22 @@ struct DuplicateRequestCache {
     private mutating func evict(_ index: Int) {
         evictions += 1
         let entry = entries[index]!
-        precondition(clients[entry.key.client]!.oldest == index)
-        clients[entry.key.client]!.oldest = entry.newerOfClient
-        if entry.newerOfClient == nil { clients[entry.key.client]!.newest = nil }
+        let client = clients[entry.key.client]!
+        precondition(client.oldest == index)
         if let older = entry.older { entries[older]!.newer = entry.newer } else { oldest = entry.newer }
         if let newer = entry.newer { entries[newer]!.older = entry.older } else { newest = entry.older }
+        finished -= 1
+        finishedBytes -= entry.charge
+        client.finished -= 1
+        client.finishedBytes -= entry.charge
+        client.oldest = entry.newerOfClient
+        if let next = entry.newerOfClient {
+            client.oldestFinishNumber = entries[next]!.finishNumber
+            byFinished.rankChanged(client)
+        } else {
+            client.newest = nil
+            byFinished.remove(client)
+        }
         remove(index)
     }
 
@@ -178,23 +207,34 @@ struct DuplicateRequestCache {
         let index = unused.popLast() ?? entries.count
         if index == entries.count { entries.append(entry) } else { entries[index] = entry }
         indices[entry.key] = index
-        bytes += entry.charge
-        clients[entry.key.client, default: Client()].entries += 1
-        clients[entry.key.client]!.bytes += entry.charge
+        let client = clients[entry.key.client] ?? Client()
+        client.entries += 1
+        clients[entry.key.client] = client
     }
 
     /// Puts an entry that has just finished at the end of both lists.
     private mutating func append(_ index: Int) {
-        let client = entries[index]!.key.client
+        let client = clients[entries[index]!.key.client]!
+        let charge = entries[index]!.charge
+        lastFinishNumber += 1
+        entries[index]!.finishNumber = lastFinishNumber
         if let last = newest { entries[last]!.newer = index } else { oldest = index }
         entries[index]!.older = newest
         newest = index
-        if let last = clients[client]!.newest {
+        finished += 1
+        finishedBytes += charge
+        client.finished += 1
+        client.finishedBytes += charge
+        if let last = client.newest {
             entries[last]!.newerOfClient = index
+            client.newest = index
+            byFinished.rankChanged(client)
         } else {
-            clients[client]!.oldest = index
+            client.oldest = index
+            client.newest = index
+            client.oldestFinishNumber = lastFinishNumber
+            byFinished.insert(client)
         }
-        clients[client]!.newest = index
     }
 
     /// Forgets an entry that is in no list.
@@ -203,10 +243,9 @@ struct DuplicateRequestCache {
         entries[index] = nil
         unused.append(index)
         indices[entry.key] = nil
-        bytes -= entry.charge
-        clients[entry.key.client]!.entries -= 1
-        clients[entry.key.client]!.bytes -= entry.charge
-        if clients[entry.key.client]!.entries == 0 { clients[entry.key.client] = nil }
+        let client = clients[entry.key.client]!
+        client.entries -= 1
+        if client.entries == 0 { clients[entry.key.client] = nil }
     }
 }
 
@@ -218,7 +257,8 @@ public struct DuplicateRequestBounds: Hashable, Sendable {
     public var maxEntriesPerClient = 16_384
     /// For those entries: 512 bytes each, and 256 to 512 for a reply (WRITE's has 136 bytes, CREATE's 272).
     public var maxBytesPerClient = 16 << 20
-    /// Four clients at their bounds, or 65 with a thousand calls each.
+    /// Four clients at their bounds, or 65 with a thousand calls each. Calls in progress are not in it: each has at
+    /// least 1 KiB of `RPCBounds.maxBytes` for its reply, so those add half of that at most.
     public var maxEntries = 65_536
     public var maxBytes = 64 << 20
     /// How long a finished call is remembered. Linux gives a silent connection up after 180 s and waits at most 300 s

@@ -29,13 +29,15 @@ public struct RPCBounds: Hashable, Sendable {
     ///
     /// Not in it, and bounded by `maxConnections` (4,096): the beginnings of small records, 32 MiB; one call of up
     /// to 16 KiB per connection, which is always let in, 64 MiB; bytes received and not looked at, 64 MiB and 8 KiB
-    /// per connection, 32 MiB. And two things that come and go with traffic and that only `maxConnections` bounds: what
-    /// the kernel's buffers hold, and NIO's last receive buffer of each connection, at most 256 KiB, of which as much is
-    /// resident as was once filled.
+    /// per connection, 32 MiB; 512 bytes of the duplicate request cache for each call in flight, at most half of what
+    /// those calls have of `maxBytes`. And two things that come and go with traffic and that only `maxConnections`
+    /// bounds: what the kernel's buffers hold, and NIO's last receive buffer of each connection, at most 256 KiB, of
+    /// which as much is resident as was once filled.
     public var maxBytes = 256 << 20
     /// Bytes received and not looked at, of connections that wait for room; above, reads are small.
     public var maxUnparsedBytes = 64 << 20
-    /// Connections at a time; above, the one that has been idle longest makes room.
+    /// Connections at a time; above, one makes room (ConnectionRegistry). Not more: each may hold 32 KiB that
+    /// `maxBytes` doesn't count, see there, together 128 MiB, and a receive buffer and the kernel's.
     public var maxConnections = 4096
     /// How long a record that has begun may stay without another byte, and a reply without one being taken. Here and
     /// below it takes up to a quarter more until the connection is closed.

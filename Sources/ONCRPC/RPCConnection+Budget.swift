@@ -64,6 +64,12 @@ extension RPCConnection {
         awaitedBudget = budget
         budget.wait(for: bytes, self)
     }
+
+    /// What it waits for is no longer wanted. If the bytes are granted already, `granted` gives them back.
+    func leaveLine() {
+        waitingCall = nil
+        if awaitedBudget?.cancelWait() == true { awaitedBudget = nil }
+    }
 }
 
 extension RPCConnection: ByteBudgetWaiter {

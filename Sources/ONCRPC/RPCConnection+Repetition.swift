@@ -53,6 +53,7 @@ extension RPCConnection {
 }
 
 extension RPCConnection: RegisteredConnection {
+    var isStalled: Bool { hasStalled.load(ordering: .relaxed) }
     func drain() { eventLoop.execute { self.startDraining() } }
     func abort() { eventLoop.execute { self.close() } }
 
@@ -86,7 +87,7 @@ extension ReplyMessage {
 
     /// What later copies of the call get; nil when the call had no effect and may have one the next time.
     fileprivate var bodyToRepeat: RPCReplyBody? {
-        if case .success(let body) = self, !body.asksToTryAgain { return body }
+        if case .success(let body) = self, !body.asksToTryAgain, !body.isRefusal { return body }
         return nil
     }
 }

@@ -6,6 +6,7 @@
 // begins to wait the first to look is the first to be closed; then who has stalled longest is.
 
 internal import NIOCore
+internal import Synchronization
 
 /// How a record or replies have moved on.
 struct Progress {
@@ -28,6 +29,11 @@ struct Progress {
     mutating func look(_ position: Position, minBytes: Int, _ now: NIODeadline) {
         if position != still.at { still = (now, position) }
         if position.records != slow.at.records || position.bytes - slow.at.bytes >= minBytes { slow = (now, position) }
+    }
+
+    /// Nothing has moved for as long as would be too long if somebody waited for it.
+    func stands(_ bounds: RPCBounds, _ now: NIODeadline) -> Bool {
+        now - still.since >= TimeAmount(bounds.contendedStallTimeout)
     }
 
     /// - Parameter isContended: somebody waits for it.
@@ -56,7 +62,11 @@ struct StallWatch {
 extension RPCConnection {
     /// Looks again after a while, as long as something is under way.
     func watchForStalls() {
-        guard stallWatch.nextLook == nil, phase != .closed, isWaitingForRecord || load.unsentBytes > 0 else { return }
+        guard stallWatch.nextLook == nil, phase != .closed else { return }
+        guard isWaitingForRecord || load.unsentBytes > 0 else {
+            hasStalled.store(false, ordering: .relaxed)
+            return
+        }
         let interval = min(bounds.stallTimeout, bounds.contendedStallTimeout) / 4
         update(.now())
         stallWatch.nextLook = eventLoop.scheduleTask(in: TimeAmount(interval)) {
@@ -83,12 +93,15 @@ extension RPCConnection {
         }
     }
 
+    /// Also what the registry is told, which is up to a look old.
     private func update(_ now: NIODeadline) {
         let record =
             isWaitingForRecord ? Progress.Position(bytes: stallWatch.received, records: stallWatch.records) : nil
         let replies = takenBytes.map { Progress.Position(bytes: $0) }
         note(record, &stallWatch.record, now)
         note(replies, &stallWatch.replies, now)
+        let stands = stallWatch.record?.stands(bounds, now) == true || stallWatch.replies?.stands(bounds, now) == true
+        hasStalled.store(stands, ordering: .relaxed)
     }
 
     private func note(_ position: Progress.Position?, _ progress: inout Progress?, _ now: NIODeadline) {

@@ -57,6 +57,8 @@ final class RPCConnection<Dispatcher: RPCDispatcher>: ChannelDuplexHandler, @unc
     let idleness = ConnectionIdleness()
     private var isIdle = true
     var stallWatch = StallWatch()
+    /// See `isStalled`; read from any thread.
+    let hasStalled = Atomic<Bool>(false)
     /// Calls whose handler hasn't returned.
     private var runningCalls = 0
     /// Copies of calls that run on other connections, whose answers come here.
@@ -98,7 +100,7 @@ final class RPCConnection<Dispatcher: RPCDispatcher>: ChannelDuplexHandler, @unc
         guard let client else { return close() }
         load = ConnectionLoad(bounds, budget: parts.budget.account(of: client))
         newcomersBudget = parts.newcomersBudget.account(of: client)
-        switch parts.registry.add(self, number) {
+        switch parts.registry.add(self, number, of: client) {
         case .admitted(let evicted):
             guard let evicted else { return }
             RPCCounterCells.increment(counters.connectionsEvicted)
@@ -116,6 +118,7 @@ final class RPCConnection<Dispatcher: RPCDispatcher>: ChannelDuplexHandler, @unc
         guard phase == .serving else { return }
         if readIsHeld { return startDraining() }
         isReading = true
+        if isIdle { idleness.renew() }
         let bytes = unwrapInboundIn(data)
         stallWatch.received &+= bytes.readableBytes
         reader.receive(bytes)
@@ -358,7 +361,7 @@ final class RPCConnection<Dispatcher: RPCDispatcher>: ChannelDuplexHandler, @unc
     /// Forgets what was received and not started.
     private func discardInput() {
         reader.discard()
-        waitingCall = nil
+        leaveLine()
         releaseReservation()
         countUnparsed()
     }
@@ -378,7 +381,7 @@ final class RPCConnection<Dispatcher: RPCDispatcher>: ChannelDuplexHandler, @unc
     }
 
     private func beginIdlenessIfIdle() {
-        guard !isIdle, load.calls == 0 else { return }
+        guard !isIdle, load.calls == 0, waitingCall == nil else { return }
         isIdle = true
         idleness.begin()
     }

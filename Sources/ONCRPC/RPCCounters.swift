@@ -42,9 +42,9 @@ public struct RPCCounters: Hashable, Sendable {
     public var duplicateRequestEntries = 0
     /// Finished calls that it has forgotten to keep its bounds.
     public var duplicateRequestEvictions = 0
-    /// Idle connections that were closed for new ones.
+    /// Connections that were closed for new ones.
     public var connectionsEvicted = 0
-    /// Connections refused because all others had calls in flight.
+    /// Connections refused because there were too many and none that could be closed for them.
     public var connectionsRefused = 0
     /// Times that accepting a connection failed, for want of descriptors or memory.
     public var acceptFailures = 0
@@ -54,6 +54,8 @@ public struct RPCCounters: Hashable, Sendable {
     public var stalledReplies = 0
     /// Times that a connection had to wait for the budget of all.
     public var budgetWaits = 0
+    /// Connections that wait for it now.
+    public var connectionsWaiting = 0
     /// Bytes of `RPCBounds.maxBytes` that are in use now.
     public var bytesInUse = 0
     /// Memory of bytes that were received and wait for room.

@@ -9,6 +9,9 @@ public struct RPCReplyBody: Sendable {
     public let payload: Payload?
     /// The reply asks the client to send the call again: a copy is carried out, not answered with this.
     public var asksToTryAgain = false
+    /// The caller was not admitted, and nothing was done: nothing is remembered of the call, so that strangers leave no
+    /// trace. A copy is looked at anew.
+    public var isRefusal = false
 
     /// - Parameters:
     ///   - header: XDR; with a payload it ends with the payload's count.

@@ -79,6 +79,7 @@ public final class RPCServer<Dispatcher: RPCDispatcher>: Sendable {
     public var counters: RPCCounters {
         var counters = parts.counters.snapshot
         counters.bytesInUse = parts.budget.used + parts.newcomersBudget.used
+        counters.connectionsWaiting = parts.budget.waiting + parts.newcomersBudget.waiting
         counters.unparsedBytes = parts.unparsed.bytes
         parts.duplicateRequests.addCounters(to: &counters)
         return counters

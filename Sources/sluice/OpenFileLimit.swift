@@ -2,6 +2,7 @@
 // connection takes one, each block that is written two on each of k + m volumes.
 
 import Glibc
+import ONCRPC
 
 enum OpenFileLimit {
     /// Kept for metadata, listening sockets, event loops (three each) and what the libraries open.
@@ -15,11 +16,12 @@ enum OpenFileLimit {
         let volumes: Int
         let connections: Int
 
-        /// A quarter is for connections and others, the rest for the volumes: of 1,024 descriptors 128 and 768, of
-        /// 20,000 4,872 and 15,000.
+        /// A quarter is for connections and others, the rest for the volumes: of 1,024 descriptors 128 and 768. But not
+        /// more connections than those for which the server's memory is planned, 4,096, which 16,896 descriptors
+        /// allow: each may hold some that no other bound counts. Of 20,000 it is these and 15,000.
         init(of limit: Int) {
-            connections = max(16, limit / 4 - others)
-            volumes = max(64, limit - connections - others)
+            connections = min(RPCBounds().maxConnections, max(16, limit / 4 - others))
+            volumes = max(64, limit - max(limit / 4, connections + others))
         }
     }
 

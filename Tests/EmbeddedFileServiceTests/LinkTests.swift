@@ -134,8 +134,8 @@ struct LinkTests {
                     try await service.commit(file)
                 }
                 if number % 2 == 1 {
-                    group.addTask { [service = store.service] in try await service.remove("r\(number)") }
                     try await store.service.make("r\(number)")
+                    group.addTask { [service = store.service] in try await service.remove("r\(number)") }
                 }
             }
             try await group.waitForAll()

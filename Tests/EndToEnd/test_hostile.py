@@ -315,6 +315,31 @@ def connection_bound(directory):
             connection.close()
 
 
+@test("connections of one address that are never idle, as many as there may be, keep nobody else out")
+def busy_connections(directory):
+    with Store(directory, 3, 2).serve(max_open_files=1024) as gateway:
+        with gateway.client() as client:
+            handle = client.create(client.root, b"large", mode=0o644).handle
+            client.write(handle, 0, bytes(1 << 20), FILE_SYNC)
+        arguments = Encoder().opaque(handle).uint64(0).uint32(1 << 20).data()
+        # Replies that nobody takes, and calls that wait for memory.
+        hostile = [Connection(gateway.port, source=STRANGER) for _ in range(128)]
+        for connection in hostile:
+            for _ in range(8):
+                connection.send(NFS, VERSION, READ, arguments)
+        time.sleep(1)
+        with Witness(gateway) as witness:
+            rounds = witness.rounds
+            for _ in range(50):
+                connect(gateway, STRANGER).close()
+            with gateway.client() as client:
+                client.getattr(client.root)
+            time.sleep(1)
+            check(witness.rounds > rounds, "the well-behaved client stands still")
+        for connection in hostile:
+            connection.close()
+
+
 @test_each("replies of many READs that nobody takes, asked for from {whose} address, are bounded and disturb nobody",
            whose=("another", "the same"))
 def slow_readers(directory, whose):

@@ -86,6 +86,25 @@ struct ExportTests {
         #expect(test.programs.exports.denied == 9)
     }
 
+    @Test("what is refused is not for the duplicate request cache; what fails for a client of the export is")
+    func remembered() async throws {
+        let test = await Self.programs(
+            try Self.other(
+                try Self.rule("192.0.2.0/24") {
+                    $0.access = .readOnly; $0.needsPrivilegedPort = false
+                }))
+        func isRefusal(_ handle: WireBytes, from client: SocketAddress) async -> Bool? {
+            let arguments: WireBytes = [handle, .u64(0), .u32(1), .u32(0), .opaque([1])]
+            let outcome = await test.programs.handle(
+                Programs.call(NFSProcedure.write.rawValue, arguments, from: client))
+            guard case .success(let body) = outcome else { return nil }
+            return body.isRefusal
+        }
+        #expect(await isRefusal(Self.fileInOther, from: try client("198.51.100.1")) == true)
+        #expect(await isRefusal(.opaque([1, 2, 3]), from: try client("192.0.2.9")) == true, "a forged handle")
+        #expect(await isRefusal(Self.fileInOther, from: try client("192.0.2.9")) == false, "NFS3ERR_ROFS")
+    }
+
     @Test("a reload is felt by handles in use: ACCES, STALE when the export is gone, and good again afterwards")
     func reload() async throws {
         let export = try Self.other(try Self.rule("192.0.2.0/24"))

@@ -65,7 +65,7 @@ struct DuplicateRequestCacheTests {
         _ = cache.begin(key, on: Self.connection(1), atSeconds: 0)
         #expect(cache.end(key, reply: nil, atSeconds: 0) == Self.connection(1))
         #expect(cache.count == 0)
-        #expect(cache.bytes == 0)
+        #expect(cache.finishedBytes == 0)
         #expect(Self.text(cache.begin(key, on: Self.connection(1), atSeconds: 0)) == "start")
     }
 
@@ -129,6 +129,42 @@ struct DuplicateRequestCacheTests {
         #expect(Self.text(cache.begin(Self.key(989), on: Self.connection(2), atSeconds: 0)) == "start")
     }
 
+    @Test("a flood by other clients, each within its share, pushes out their calls and not those of who has fewer")
+    func flood() {
+        var bounds = DuplicateRequestBounds()
+        bounds.maxEntriesPerClient = 40
+        bounds.maxEntries = 100
+        var cache = DuplicateRequestCache(bounds)
+        func call(_ xid: Int, client: UInt8) {
+            _ = cache.begin(Self.key(xid, client: client), on: Self.connection(1), atSeconds: 0)
+            _ = cache.end(Self.key(xid, client: client), reply: Self.body(xid), atSeconds: 0)
+        }
+        // With the five below a sixth is 16.
+        for xid in 0..<16 { call(xid, client: 1) }
+        for xid in 0..<10_000 { call(xid, client: UInt8(2 + xid % 5)) }
+        #expect(cache.finished == 100)
+        for xid in 0..<16 {
+            let verdict = cache.begin(Self.key(xid, client: 1), on: Self.connection(1), atSeconds: 0)
+            #expect(Self.text(verdict) == "replay \(xid), gave up 0")
+        }
+    }
+
+    @Test("calls in progress, however many, push out no finished ones")
+    func inProgressPushesOutNothing() {
+        var bounds = DuplicateRequestBounds()
+        bounds.maxEntries = 4
+        var cache = DuplicateRequestCache(bounds)
+        for xid in 0..<4 {
+            _ = cache.begin(Self.key(xid), on: Self.connection(1), atSeconds: 0)
+            _ = cache.end(Self.key(xid), reply: Self.body(xid), atSeconds: 0)
+        }
+        for xid in 0..<100 { _ = cache.begin(Self.key(xid, client: 2), on: Self.connection(2), atSeconds: 0) }
+        // Refused.
+        for xid in 0..<100 { _ = cache.end(Self.key(xid, client: 2), reply: nil, atSeconds: 0) }
+        #expect(cache.evictions == 0)
+        #expect(cache.count == 4)
+    }
+
     @Test("replies are charged with their buffers, and bytes are bounded")
     func bytes() {
         var bounds = DuplicateRequestBounds()
@@ -139,7 +175,7 @@ struct DuplicateRequestCacheTests {
             _ = cache.begin(Self.key(xid, client: client), on: Self.connection(1), atSeconds: 0)
             _ = cache.end(
                 Self.key(xid, client: client), reply: RPCReplyBody(ByteBuffer(repeating: 0, count: 4096)), atSeconds: 0)
-            #expect(cache.bytes <= 100_000)
+            #expect(cache.finishedBytes <= 100_000)
         }
         #expect(cache.count == 100_000 / (4096 + DuplicateRequestCache.entryBytes))
     }
@@ -227,14 +263,17 @@ struct DuplicateRequestCacheTests {
         var calls: [Call] = []
         var finishes = 0
         func evict(_ client: UInt8) {
-            func drop(_ isCandidate: (Call) -> Bool) -> Bool {
-                let oldest = calls.indices.filter { calls[$0].isFinished && isCandidate(calls[$0]) }
-                    .min { calls[$0].order < calls[$1].order }
-                if let oldest { calls.remove(at: oldest) }
-                return oldest != nil
+            func finished(_ client: UInt8) -> [Int] {
+                calls.indices.filter { calls[$0].isFinished && calls[$0].client == client }
+                    .sorted { calls[$0].order < calls[$1].order }
             }
-            while calls.filter({ $0.client == client }).count > 5, drop({ $0.client == client }) {}
-            while calls.count > 12, drop({ _ in true }) {}
+            while finished(client).count > 5 { calls.remove(at: finished(client)[0]) }
+            while calls.filter(\.isFinished).count > 12 {
+                // Of the clients with most calls the one that has the oldest call.
+                let all = (1...4).map(finished)
+                let oldest = all.filter { $0.count == all.map(\.count).max() }.map { $0[0] }
+                calls.remove(at: oldest.min { calls[$0].order < calls[$1].order } ?? 0)
+            }
         }
         for step in 0..<20_000 {
             let xid = Int.random(in: 0..<8, using: &generator)
@@ -274,11 +313,11 @@ struct DuplicateRequestCacheTests {
                     }
                 } else {
                     calls.append(Call(xid: xid, client: client, connection: connection))
-                    evict(client)
                 }
                 #expect(verdict == expected, "seed \(seed) step \(step)")
             }
             #expect(cache.count == calls.count, "seed \(seed) step \(step)")
+            #expect(cache.finished == calls.filter(\.isFinished).count, "seed \(seed) step \(step)")
         }
     }
 }

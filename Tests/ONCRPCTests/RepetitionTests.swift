@@ -110,7 +110,7 @@ struct RepetitionTests {
         }
     }
 
-    @Test("a reply that asks to try again, GARBAGE_ARGS and SYSTEM_ERR are not kept")
+    @Test("a reply that asks to try again or refuses the caller, GARBAGE_ARGS and SYSTEM_ERR are not kept")
     func notKept() async throws {
         let count = Atomic<UInt32>(0)
         try await withServer { call in
@@ -120,17 +120,47 @@ struct RepetitionTests {
             case 2: return .systemError
             default:
                 var body = RPCReplyBody(ByteBuffer(bytes: words(number)))
-                body.asksToTryAgain = true
+                body.asksToTryAgain = call.xid == 3
+                body.isRefusal = call.xid == 4
                 return .success(body)
             }
         } test: { server in
             let client = try TestClient(port: server.port)
-            for xid: UInt32 in [1, 2, 3, 1, 2, 3] {
+            for xid: UInt32 in [1, 2, 3, 4, 1, 2, 3, 4] {
                 try client.send(Self.change(xid))
                 _ = try client.receive()
             }
-            #expect(count.load(ordering: .relaxed) == 6)
+            #expect(count.load(ordering: .relaxed) == 8)
             #expect(server.counters.duplicateRequestEntries == 0)
+        }
+    }
+
+    @Test("refused calls of many strangers push out no client's calls")
+    func strangers() async throws {
+        var bounds = RPCBounds()
+        bounds.duplicateRequests.maxEntries = 10
+        try await withServer(bounds: bounds) { call in
+            var body = RPCReplyBody(ByteBuffer(bytes: words(call.xid)))
+            body.isRefusal = call.xid >= 1000
+            return .success(body)
+        } test: { server in
+            let client = try TestClient(port: server.port)
+            for xid: UInt32 in 1...10 {
+                try client.send(Self.change(xid))
+                _ = try client.receive()
+            }
+            for source: UInt32 in 2...20 {
+                let stranger = try TestClient(port: server.port, from: source)
+                for xid: UInt32 in 1000...1019 { try stranger.send(Self.change(xid)) }
+                #expect(try stranger.receive(20).count == 20)
+            }
+            #expect(server.counters.duplicateRequestEntries == 10)
+            #expect(server.counters.duplicateRequestEvictions == 0)
+            for xid: UInt32 in 1...10 {
+                try client.send(Self.change(xid))
+                #expect(try client.receive() == acceptedReply(xid: xid, status: 0, words(xid)))
+            }
+            #expect(server.counters.replays == 10)
         }
     }
 

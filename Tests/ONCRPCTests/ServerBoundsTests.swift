@@ -51,6 +51,136 @@ struct ServerBoundsTests {
         }
     }
 
+    @Test("connections of one address that take no replies, as many as there may be, keep nobody else out")
+    func busyConnections() async throws {
+        var bounds = RPCBounds()
+        bounds.maxConnections = 8
+        let reply = RPCReplyBody(ByteBuffer(repeating: 3, count: 1 << 20))
+        try await withServer(bounds: bounds) { call in
+            call.procedure == 2 ? .success(reply) : Self.empty
+        } test: { server in
+            let hostile = try (0..<8).map { _ in
+                try TestClient(port: server.port, from: 2, receiveBufferBytes: 4 << 10)
+            }
+            for client in hostile {
+                let before = server.counters.calls
+                for xid: UInt32 in 0..<16 { try client.send(call(xid, procedure: 2)) }
+                await eventually("its calls don't start") { server.counters.calls >= before + 4 }
+            }
+            let first = try TestClient(port: server.port)
+            try ask(first, 1)
+            #expect(server.counters.connectionsEvicted == 1)
+            // It comes again and again, which costs nobody else anything.
+            for number in 1...30 {
+                let another = try TestClient(port: server.port, from: 2)
+                await eventually("it is let in") { server.counters.connectionsRefused == number }
+                another.close()
+            }
+            let others = try (3...5).map { try TestClient(port: server.port, from: $0) }
+            for client in others + [first] { try ask(client, 2) }
+        }
+    }
+
+    @Test("of the address with the most connections the one that has stalled is closed, not the youngest")
+    func stalledMakesRoom() async throws {
+        var bounds = RPCBounds()
+        bounds.maxConnections = 2
+        bounds.contendedStallTimeout = .milliseconds(20)
+        let gate = Gate()
+        let reply = RPCReplyBody(ByteBuffer(repeating: 3, count: 1 << 20))
+        try await withServer(bounds: bounds) { call in
+            if call.procedure == 2 { await gate.pass() }
+            return call.procedure == 3 ? .success(reply) : Self.empty
+        } test: { server in
+            let stalled = try TestClient(port: server.port, from: 2, receiveBufferBytes: 4 << 10)
+            for xid: UInt32 in 0..<16 { try stalled.send(call(xid, procedure: 3)) }
+            await eventually("nothing is sent") { server.counters.calls >= 4 }
+            let youngest = try TestClient(port: server.port, from: 2)
+            try youngest.send(call(1, procedure: 2))
+            await eventually("its call doesn't start") { server.counters.callsInFlight == 1 }
+            // Something else that stalls, and for longer than any look takes; then it is closed for it.
+            let start = ContinuousClock.now
+            while ContinuousClock.now - start < .seconds(1) { await Task.yield() }
+            try ask(TestClient(port: server.port), 1)
+            gate.open()
+            #expect(try youngest.receive() == acceptedReply(xid: 1, status: 0))
+            #expect(server.counters.connectionsEvicted == 1)
+        }
+    }
+
+    @Test("a record that arrives slowly isn't lost to connections that others open meanwhile")
+    func slowRecord() async throws {
+        var bounds = RPCBounds()
+        bounds.maxConnections = 4
+        try await withServer(bounds: bounds) { _ in
+            Self.empty
+        } test: { server in
+            let slow = try TestClient(port: server.port, from: 3)
+            let record = call(1, bytes: 500_000)
+            try slow.send(Array(record[..<1000]))
+            await eventually("it hasn't begun") { server.counters.bytesInUse > 0 }
+            var others: [TestClient] = []
+            for _ in 0..<20 {
+                others.append(try TestClient(port: server.port, from: 2))
+                try ask(others[others.count - 1], 1)
+            }
+            #expect(server.counters.connectionsEvicted == 17)
+            try slow.send(Array(record[1000...]))
+            #expect(try slow.receive() == acceptedReply(xid: 1, status: 0))
+        }
+    }
+
+    @Test("bytes of a record that arrive make its connection the last to be closed for another one")
+    func renewal() async throws {
+        var bounds = RPCBounds()
+        bounds.maxConnections = 2
+        try await withServer(bounds: bounds) { _ in
+            Self.empty
+        } test: { server in
+            let slow = try TestClient(port: server.port)
+            let record = call(1, bytes: 500_000)
+            try slow.send(Array(record[..<2]))
+            await eventually("it isn't let in") { server.counters.connectionsOpen == 1 }
+            let idle = try TestClient(port: server.port)
+            try ask(idle, 1)
+            await eventually("it isn't idle") { server.counters.bytesInUse == 0 }
+            try slow.send(Array(record[2..<1000]))
+            await eventually("they don't arrive") { server.counters.bytesInUse > 1 << 20 }
+            try ask(TestClient(port: server.port), 1)
+            #expect(try idle.isAtEnd())
+            try slow.send(Array(record[1000...]))
+            #expect(try slow.receive() == acceptedReply(xid: 1, status: 0))
+        }
+    }
+
+    @Test("a connection whose call waits for the budget isn't idle")
+    func waitingIsBusy() async throws {
+        var bounds = RPCBounds()
+        bounds.maxBytes = 1  // one record and one reply for newcomers, and as much for calls
+        bounds.maxConnections = 4
+        let gate = Gate()
+        try await withServer(bounds: bounds) { call in
+            if call.procedure == 2 { await gate.pass() }
+            return Self.empty
+        } test: { server in
+            let holders = try (2...3).map { try TestClient(port: server.port, from: $0) }
+            for (index, holder) in holders.enumerated() {
+                try holder.send(call(1, procedure: 2, bytes: 1_000_000))
+                await eventually("its call doesn't start") { server.counters.callsInFlight == index + 1 }
+            }
+            let waiting = try TestClient(port: server.port, from: 4)
+            try waiting.send(call(1, bytes: 500_000))
+            await eventually("its call doesn't wait") { server.counters.connectionsWaiting == 1 }
+            let idle = try TestClient(port: server.port, from: 4)
+            try ask(idle, 1)
+            try ask(TestClient(port: server.port, from: 4), 1)
+            #expect(try idle.isAtEnd())
+            gate.open()
+            #expect(try waiting.receive() == acceptedReply(xid: 1, status: 0))
+            for holder in holders { #expect(try holder.receive() == acceptedReply(xid: 1, status: 0)) }
+        }
+    }
+
     @Test("a client that stops inside a record or a mark is closed; an idle one stays")
     func stalledRecord() async throws {
         var bounds = RPCBounds()
@@ -234,6 +364,34 @@ struct ServerBoundsTests {
             #expect(try await blocking { try waiting.receive() } == acceptedReply(xid: 1, status: 0))
             #expect(server.counters.stalledRecords == 1)
             await #expect(throws: TestClient.Failure.self) { try await trickling.value }
+        }
+    }
+
+    @Test("connections that wait for the budget and are closed leave its line, and keep nobody waiting")
+    func closedWaiters() async throws {
+        var bounds = RPCBounds()
+        bounds.maxBytes = 1  // one record and one reply
+        bounds.contendedStallTimeout = .seconds(60)
+        try await withServer(bounds: bounds) { _ in
+            Self.empty
+        } test: { server in
+            let holder = try TestClient(port: server.port, from: 2)
+            try holder.send(halfOpen)
+            await eventually("it holds nothing") { server.counters.bytesInUse > 1 << 20 }
+            for number in 1...1000 {
+                let client = try TestClient(port: server.port, from: 3)
+                try client.send(words(0x8010_0000))
+                await eventually("it doesn't wait") { server.counters.budgetWaits == number }
+                if number.isMultiple(of: 2) { client.reset() } else { client.close() }
+            }
+            await eventually("closed connections are in line") { server.counters.connectionsWaiting == 0 }
+            await eventually("they stay open") { server.counters.connectionsOpen == 1 }
+            let live = try TestClient(port: server.port, from: 3)
+            try live.send(call(1, bytes: 500_000))
+            await eventually("it doesn't wait") { server.counters.connectionsWaiting == 1 }
+            holder.close()
+            #expect(try live.receive() == acceptedReply(xid: 1, status: 0))
+            await eventually("bytes stay in use") { server.counters.bytesInUse == 0 }
         }
     }
 

@@ -6,11 +6,13 @@ import Testing
 
 @Suite("limit on open files")
 struct OpenFileLimitTests {
-    @Test("a quarter is for connections and others, the rest for volumes")
+    @Test("a quarter is for connections, at most 4,096, and others, the rest for volumes")
     func shares() {
         #expect(OpenFileLimit.Shares(of: 1024).connections == 128)
         #expect(OpenFileLimit.Shares(of: 1024).volumes == 768)
-        #expect(OpenFileLimit.Shares(of: 20_000).connections == 4872)
+        #expect(OpenFileLimit.Shares(of: 16_892).connections == 4095)
+        #expect(OpenFileLimit.Shares(of: 20_000).connections == 4096)
+        #expect(OpenFileLimit.Shares(of: 65_536).connections == 4096)
         #expect(OpenFileLimit.Shares(of: 20_000).volumes == 15_000)
     }
 
