@@ -55,6 +55,9 @@ struct ServerBoundsTests {
     func busyConnections() async throws {
         var bounds = RPCBounds()
         bounds.maxConnections = 8
+        // However slow the machine is, they are busy, not stalled: a stalled one is replaced.
+        bounds.stallTimeout = .seconds(3600)
+        bounds.contendedStallTimeout = .seconds(3600)
         let reply = RPCReplyBody(ByteBuffer(repeating: 3, count: 1 << 20))
         try await withServer(bounds: bounds) { call in
             call.procedure == 2 ? .success(reply) : Self.empty
