@@ -67,6 +67,7 @@ let package = Package(
 
         layer("Model", []),
         layer("Platform", ["CLinux", "Model", nioCore]),
+        layer("LockFree", ["Model"]),
         layer("XDR", ["CTirpc", nioCore]),
         layer("ErasureCoding", ["CISAL", "Model"]),
         layer("ONCRPC", ["CTirpc", "XDR", "ErasureCoding", "Model", "Platform", nioCore, nioPosix, logging]),
@@ -91,6 +92,9 @@ let package = Package(
             .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
         ]),
 
+        .executableTarget(
+            name: "mapbench", dependencies: ["CLinux", "LockFree", "Model"], path: "Benchmarks/OffsetMap",
+            swiftSettings: swiftSettings),
         .target(
             name: "FaultInjection", dependencies: ["Model", "Platform"], path: "Tests/FaultInjection",
             swiftSettings: swiftSettings),
@@ -100,6 +104,7 @@ let package = Package(
         ]),
         tests("ModelTests", ["Model"]),
         tests("PlatformTests", ["Model", "Platform", "FaultInjection", nioCore]),
+        tests("LockFreeTests", ["LockFree", "Model", "FaultInjection"]),
         tests("XDRTests", ["XDR", "FaultInjection", nioCore]),
         tests("ErasureCodingTests", ["ErasureCoding", "Model"]),
         tests("ONCRPCTests", ["ONCRPC", "FaultInjection", "XDR", "Model", "Platform", nioCore, nioPosix, logging]),

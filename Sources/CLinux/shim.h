@@ -1,7 +1,8 @@
-// Linux calls that Swift's Glibc module leaves out, since they need _GNU_SOURCE.
+// What Swift's Glibc module leaves out: Linux calls that need _GNU_SOURCE, and, for benchmarks, the allocator's counts.
 #ifndef SLUICE_CLINUX_SHIM_H
 #define SLUICE_CLINUX_SHIM_H
 
+#include <malloc.h>
 #include <pthread.h>
 #include <sys/types.h>
 

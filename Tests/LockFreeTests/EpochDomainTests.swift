@@ -1,0 +1,117 @@
+// When blocks that were let go of are freed.
+
+import Model
+import Testing
+
+@testable import LockFree
+
+@Suite("Epoch domain")
+struct EpochDomainTests {
+    /// A value that says when it is gone.
+    final class Witness: MapValue, @unchecked Sendable {
+        private let onEnd: Counter
+        init(_ onEnd: Counter) { self.onEnd = onEnd }
+        deinit { onEnd.value += 1 }
+    }
+    final class Counter { var value = 0 }
+
+    @Test("frees nothing that somebody who is pinned may have seen, and all of it when he has left")
+    func pinsHoldBlocks() {
+        let domain = EpochDomain()
+        let map = OffsetMap(domain)
+        let ended = Counter()
+        map.publish(map.insert(Witness(ended), at: 0, count: 10, charge: 1), WriteSequence(rawValue: 1))
+        domain.pinned { _ in
+            // Another thread takes it out.
+            onThread {
+                #expect(map.trim(ByteRange(0, 10), through: WriteSequence(rawValue: 1)).deadEntries == 1)
+                #expect(map.unlinkDead() == 1)
+                for _ in 0..<10 { domain.collect() }
+            }
+            #expect(ended.value == 0)
+        }
+        for _ in 0..<4 { domain.collect() }
+        #expect(ended.value == 1)
+        #expect(domain.liveBlocks == 0)
+    }
+
+    @Test("what is freed was looked at before, also for the eyes of the thread sanitizer")
+    func readingHappensBeforeFreeing() {
+        // The two threads share nothing but the map and flags that order nothing; an expectation would take a lock. So it
+        // is the domain alone that keeps the reading of an entry and its freeing apart; see tools/races.
+        let domain = EpochDomain()
+        let map = OffsetMap(domain)
+        map.publish(map.insert(MapValue(), at: 0, count: 10, charge: 1), WriteSequence(rawValue: 1))
+        let hasRead = Flag()
+        let isFreed = Flag()
+        let threads = ThreadGroup()
+        var found: ByteRange?
+        var freed = -1
+        threads.start {
+            found = map.first(endingAfter: 0)?.range
+            hasRead.raise()
+            isFreed.wait()
+        }
+        threads.start {
+            hasRead.wait()
+            let before = domain.liveBlocks
+            _ = map.trim(ByteRange(0, 10), through: WriteSequence(rawValue: 1))
+            map.unlinkDead()
+            for _ in 0..<4 { domain.collect() }
+            freed = before - domain.liveBlocks
+            isFreed.raise()
+        }
+        threads.join()
+        #expect(found == ByteRange(0, 10))
+        // The entry and its page.
+        #expect(freed == 2)
+    }
+
+    @Test("frees what was retired when it goes itself")
+    func endFreesLimbo() {
+        let ended = Counter()
+        do {
+            let map = OffsetMap(EpochDomain())
+            map.publish(map.insert(Witness(ended), at: 0, count: 10, charge: 1), WriteSequence(rawValue: 1))
+            _ = map.trim(ByteRange(0, 10), through: WriteSequence(rawValue: 1))
+            map.unlinkDead()
+        }
+        #expect(ended.value == 1)
+    }
+
+    @Test("a map that goes with entries in it frees them, published or not")
+    func endOfMapFreesEntries() {
+        let domain = EpochDomain()
+        let ended = Counter()
+        do {
+            let map = OffsetMap(domain)
+            map.publish(map.insert(Witness(ended), at: 1 << 40, count: 10, charge: 1), WriteSequence(rawValue: 1))
+            _ = map.insert(Witness(ended), at: 5, count: 10, charge: 1)
+            #expect(domain.liveBlocks > 2)
+        }
+        #expect(ended.value == 2)
+        for _ in 0..<4 { domain.collect() }
+        #expect(domain.liveBlocks == 0)
+    }
+
+    @Test("more threads inside than there are slots wait for one of them")
+    func slotsRunOut() {
+        let domain = EpochDomain()
+        let threads = ThreadGroup()
+        let inside = Gate(count: EpochDomain.slotCount)
+        for _ in 0..<EpochDomain.slotCount {
+            threads.start { domain.pinned { _ in inside.arriveAndWait() } }
+        }
+        // As many again, while the first are inside or leave.
+        let map = OffsetMap(domain)
+        for index in 0..<EpochDomain.slotCount {
+            threads.start {
+                map.publish(
+                    map.insert(MapValue(), at: UInt64(index), count: 1, charge: 1),
+                    WriteSequence(rawValue: UInt64(index) + 1))
+            }
+        }
+        threads.join()
+        #expect(map.overlapping(ByteRange(0, 1000)).count == EpochDomain.slotCount)
+    }
+}
