@@ -74,12 +74,12 @@ let package = Package(
         layer("BlockStore", ["Model", "Platform", "ErasureCoding", nioCore]),
         layer("Striping", ["Model", "Platform", "ErasureCoding", "BlockStore", nioCore]),
         layer("Namespace", ["CSQLite", "Model", "Platform", "ErasureCoding", logging]),
-        layer("WriteBack", ["Model", "Platform"]),
+        layer("WriteBack", ["Model", "Platform", "LockFree"]),
         layer("FileService", ["Model", "Platform"]),
         layer(
             "EmbeddedFileService",
             [
-                "Model", "Platform", "ErasureCoding", "BlockStore", "Striping", "Namespace", "WriteBack",
+                "Model", "Platform", "LockFree", "ErasureCoding", "BlockStore", "Striping", "Namespace", "WriteBack",
                 "FileService", nioCore, logging,
             ]),
         layer(
@@ -114,7 +114,7 @@ let package = Package(
             ["Striping", "BlockStore", "ErasureCoding", "Model", "Platform", "FaultInjection", nioCore, logging],
             resources: [.copy("Fixtures")]),
         tests("NamespaceTests", ["Namespace", "Model", "Platform", "FaultInjection", logging]),
-        tests("WriteBackTests", ["WriteBack", "Model", "Platform", "FaultInjection"]),
+        tests("WriteBackTests", ["WriteBack", "LockFree", "Model", "Platform", "FaultInjection"]),
         tests(
             "EmbeddedFileServiceTests",
             [

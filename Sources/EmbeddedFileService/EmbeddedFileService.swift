@@ -28,7 +28,7 @@ public final class EmbeddedFileService: FileService {
         self.core = core
         self.allowsDevices = allowsDevices
         log = core.log
-        writeBack = WriteBack(sink: GroupSink(core: core), clock: core.clock, limits: limits)
+        writeBack = WriteBack(sink: GroupSink(core: core), clock: core.clock, limits: limits, epochs: core.writeEpochs)
     }
 
     /// The policy of the store.

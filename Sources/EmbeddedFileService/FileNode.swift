@@ -5,6 +5,7 @@
 //
 // Lock order: `extents`, then the context's own lock.
 
+internal import LockFree
 internal import Model
 internal import Namespace
 internal import Synchronization
@@ -23,13 +24,14 @@ final class FileNode: Sendable {
     /// Of everything but regular files, whose context has theirs.
     private let ownAttributes: Mutex<FileAttributes>
 
-    init(_ inode: Inode, extents: [Extent]) {
+    /// - Parameter writes: what the maps of all files' pending writes share.
+    init(_ inode: Inode, extents: [Extent], writes: EpochDomain) {
         id = inode.id
         generation = inode.generation
         type = inode.type
         context =
             inode.type == .regular
-            ? OpenFileContext(attributes: inode.attributes, sequence: inode.writeSequence) : nil
+            ? OpenFileContext(attributes: inode.attributes, sequence: inode.writeSequence, epochs: writes) : nil
         self.extents = Mutex(ExtentMap(extents))
         ownAttributes = Mutex(inode.attributes)
     }

@@ -80,7 +80,7 @@ struct FileReader {
     }
 
     /// Where the bytes of a part of the range are.
-    private struct Piece {
+    struct Piece {
         enum Source {
             case pending(Payload)
             case stored(Extent)
@@ -97,7 +97,7 @@ struct FileReader {
 
     private func assemble(_ wanted: ByteRange, _ view: View) async -> Result<Payload, FileError> {
         var range = wanted
-        var pieces = pieces(of: range, view)
+        var pieces = Self.pieces(of: range, view.pending, view.extents)
         let (reads, readOfPiece) = groupReads(pieces)
         // Where there are too many, as many as come first in the file.
         if reads.count > Self.maxGroupReads {
@@ -134,30 +134,40 @@ struct FileReader {
         }
     }
 
-    /// What is in the range, in order: pending bytes, and between them what the store has. The rest are holes.
-    private func pieces(of range: ByteRange, _ view: View) -> [Piece] {
+    /// What is in the range, in order: of pending writes and extents the later one, byte by byte. The rest are holes.
+    ///
+    /// A pending write is later than what is stored under it, but while a drain takes its writes out of memory one after
+    /// the other: an old one may still be there when what covered it has gone, and both are in the extent.
+    static func pieces(of range: ByteRange, _ pending: [PendingWrite], _ extents: [Extent]) -> [Piece] {
         var pieces: [Piece] = []
-        var extents = view.extents[...]
-        func appendStored(_ gap: ByteRange) {
+        var extents = extents[...]
+        /// What is stored of `gap` by extents from `sequence` on; calls `between` with what is not, in order.
+        func appendStored(_ gap: ByteRange, from sequence: WriteSequence, between: (ByteRange) -> Void) {
+            var position = gap.lowerBound
             while let extent = extents.first, extent.range.lowerBound < gap.upperBound {
-                if let part = extent.range.intersection(gap) {
+                if extent.sequence >= sequence, let part = extent.range.intersection(gap) {
+                    if position < part.lowerBound { between(ByteRange(position, part.lowerBound)) }
                     pieces.append(Piece(range: part, source: .stored(extent.part(part))))
+                    position = part.upperBound
                 }
                 // One that goes on behind the gap may have a part in the next one.
-                if extent.range.upperBound > gap.upperBound { return }
+                if extent.range.upperBound > gap.upperBound { break }
                 extents.removeFirst()
             }
+            if position < gap.upperBound { between(ByteRange(position, gap.upperBound)) }
         }
         var position = range.lowerBound
-        for pending in view.pending {
+        for pending in pending {
             guard let part = pending.range.intersection(range) else { continue }
-            appendStored(ByteRange(position, part.lowerBound))
-            let start = Int(part.lowerBound - pending.range.lowerBound)
-            let bytes = pending.payload.slice(start..<start + Int(part.count))
-            pieces.append(Piece(range: part, source: .pending(bytes)))
+            appendStored(ByteRange(position, part.lowerBound), from: .zero) { _ in }
+            appendStored(part, from: pending.sequence) { part in
+                let start = Int(part.lowerBound - pending.range.lowerBound)
+                let bytes = pending.payload.slice(start..<start + Int(part.count))
+                pieces.append(Piece(range: part, source: .pending(bytes)))
+            }
             position = part.upperBound
         }
-        appendStored(ByteRange(position, range.upperBound))
+        appendStored(ByteRange(position, range.upperBound), from: .zero) { _ in }
         return pieces
     }
 

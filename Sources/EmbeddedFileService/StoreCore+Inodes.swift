@@ -104,7 +104,7 @@ extension StoreCore {
         try putEntry(name, of: inode.id, into: &directory, now: now, &transaction)
         try record(directory, &transaction)
         // Who creates a file writes to it next: its node is there then, and the first WRITE need not wait.
-        if inode.type == .regular { nodes.insert(FileNode(inode, extents: [])) }
+        if inode.type == .regular { nodes.insert(FileNode(inode, extents: [], writes: writeEpochs)) }
         return CreatedEntry(
             entry: FileEntry(file: inode.reference, attributes: inode.attributes),
             directory: AttributeChange(before: before, after: directory.attributes))

@@ -2,6 +2,7 @@
 
 internal import BlockStore
 internal import FileService
+internal import LockFree
 internal import Logging
 internal import Model
 internal import Namespace
@@ -33,6 +34,8 @@ final class StoreCore: Sendable {
     let groups: GroupTable
     let references = GroupReferences()
     let deletions = DeletionQueue()
+    /// Of the maps of pending writes.
+    let writeEpochs = EpochDomain()
     let verifier: VerifierSource
     let damage = DamageLog()
     let striping = StripingCounters()
@@ -152,7 +155,7 @@ final class StoreCore: Sendable {
     /// The node of an inode that was just read. On the namespace thread.
     func loadNode(_ inode: Inode, _ transaction: inout Transaction) throws(FileError) -> FileNode {
         if let node = nodes[inode.id] { return node }
-        let node = FileNode(inode, extents: try transaction.allExtents(of: inode.id))
+        let node = FileNode(inode, extents: try transaction.allExtents(of: inode.id), writes: writeEpochs)
         nodes.insert(node)
         return node
     }

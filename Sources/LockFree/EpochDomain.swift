@@ -154,6 +154,9 @@ public final class EpochDomain: @unchecked Sendable {
         free(limbo[Int((current + 2) % 4)].exchange(0, ordering: .acquiring))
     }
 
+    /// Frees all that was retired before, if nobody stays pinned meanwhile.
+    public func collectAll() { for _ in 0..<4 { collect() } }
+
     private func free(_ list: UInt) {
         var count = 0
         var next = UnsafeMutableRawPointer(bitPattern: list)

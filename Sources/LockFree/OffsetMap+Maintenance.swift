@@ -10,6 +10,14 @@ extension OffsetMap {
         /// Of the entries that died.
         public var charge = 0
         public var deadEntries = 0
+
+        public init() {}
+
+        public mutating func add(_ other: Trimmed) {
+            bytes += other.bytes
+            charge += other.charge
+            deadEntries += other.deadEntries
+        }
     }
 
     /// Takes the bytes of `range` out of all entries up to a sequence: they are durable, or void. Lock-free; may run beside

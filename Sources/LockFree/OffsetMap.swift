@@ -29,6 +29,7 @@ public final class OffsetMap: @unchecked Sendable {
     let domain: EpochDomain
     /// The highest node, 0 while the map is empty. It covers from page 0 on.
     let root = Atomic<UInt>(0)
+    private let bytesOfNodes = Atomic<Int>(0)
 
     public init(_ domain: EpochDomain) {
         self.domain = domain
@@ -40,7 +41,7 @@ public final class OffsetMap: @unchecked Sendable {
     }
 
     private func freeAll(_ node: RadixNode.Pointer) {
-        for index in 0..<RadixNode.wordCount(node) {
+        for index in 0..<RadixNode.wordCount(node.pointee.level) {
             var word = RadixNode.words(node)[index].load(ordering: .acquiring)
             if node.pointee.level > 0 {
                 if let child = RadixNode.Pointer(bitPattern: word) { freeAll(child) }
@@ -55,6 +56,10 @@ public final class OffsetMap: @unchecked Sendable {
         RadixNode.free(node)
         domain.countFreed(1)
     }
+
+    /// Memory of the pages and branches, which is beside that of the entries: some 200 bytes for each megabyte of the file
+    /// where something is, and up to 600 for each branch above.
+    public var nodeBytes: Int { bytesOfNodes.load(ordering: .relaxed) }
 
     // MARK: Insertion
 
@@ -127,6 +132,7 @@ public final class OffsetMap: @unchecked Sendable {
                 expected: 0, desired: UInt(bitPattern: child), successOrdering: .releasing, failureOrdering: .relaxed
             ).exchanged
             if isPlaced {
+                bytesOfNodes.add(RadixNode.byteCount(child.pointee.level), ordering: .relaxed)
                 node = child
             } else {
                 RadixNode.free(child)
@@ -162,7 +168,10 @@ public final class OffsetMap: @unchecked Sendable {
         let isPlaced = root.compareExchange(
             expected: old, desired: UInt(bitPattern: new), successOrdering: .releasing, failureOrdering: .relaxed
         ).exchanged
-        if isPlaced { return oldRoot == nil ? (new, true) : nil }
+        if isPlaced {
+            bytesOfNodes.add(RadixNode.byteCount(level), ordering: .relaxed)
+            return oldRoot == nil ? (new, true) : nil
+        }
         RadixNode.free(new)
         domain.countMade(-1, pin)
         return nil
@@ -186,7 +195,7 @@ public final class OffsetMap: @unchecked Sendable {
                         failureOrdering: .relaxed
                     ).exchanged
                 else { continue }
-                domain.retire(node, pin)
+                retire(node, pin)
                 return
             }
             guard var parent = RadixNode.Pointer(bitPattern: top), parent.pointee.level > node.pointee.level,
@@ -203,9 +212,14 @@ public final class OffsetMap: @unchecked Sendable {
                     expected: pattern, desired: 0, successOrdering: .acquiringAndReleasing, failureOrdering: .relaxed
                 ).exchanged
             else { return }
-            domain.retire(node, pin)
+            retire(node, pin)
             release(parent, pin)
             return
         }
+    }
+
+    private func retire(_ node: RadixNode.Pointer, _ pin: borrowing EpochDomain.Pin) {
+        bytesOfNodes.subtract(RadixNode.byteCount(node.pointee.level), ordering: .relaxed)
+        domain.retire(node, pin)
     }
 }

@@ -43,10 +43,9 @@ struct RadixNode: ~Copyable {
     /// Makes a node with one hold, the caller's.
     /// - Parameter page: one that it covers.
     static func make(level: Int, covering page: UInt64) -> Pointer {
-        let words = level == 0 ? pageWords : branchWords
+        let words = wordCount(level)
         let block = UnsafeMutableRawPointer.allocate(
-            byteCount: MemoryLayout<RadixNode>.stride + words * MemoryLayout<Atomic<UInt>>.stride,
-            alignment: MemoryLayout<RadixNode>.alignment)
+            byteCount: byteCount(level), alignment: MemoryLayout<RadixNode>.alignment)
         let node = block.bindMemory(to: RadixNode.self, capacity: 1)
         let mask = level == 0 ? 0 : covered(level) - 1
         node.initialize(to: RadixNode(level: level, firstPage: page & ~mask))
@@ -57,7 +56,7 @@ struct RadixNode: ~Copyable {
 
     private static let dispose: @convention(c) (UnsafeMutableRawPointer) -> Void = { block in
         let node = block.assumingMemoryBound(to: RadixNode.self)
-        words(node).deinitialize(count: wordCount(node))
+        words(node).deinitialize(count: wordCount(node.pointee.level))
         // For who looks too late, as in `MapEntry`.
         node.pointee.firstPage = .max
         node.deinitialize(count: 1)
@@ -74,7 +73,12 @@ struct RadixNode: ~Copyable {
         (UnsafeMutableRawPointer(node) + MemoryLayout<RadixNode>.stride).assumingMemoryBound(to: Atomic<UInt>.self)
     }
 
-    static func wordCount(_ node: Pointer) -> Int { node.pointee.level == 0 ? pageWords : branchWords }
+    static func wordCount(_ level: Int) -> Int { level == 0 ? pageWords : branchWords }
+
+    /// Memory of a node.
+    static func byteCount(_ level: Int) -> Int {
+        MemoryLayout<RadixNode>.stride + wordCount(level) * MemoryLayout<Atomic<UInt>>.stride
+    }
 
     /// The word of a branch that leads to a page.
     static func word(_ branch: Pointer, to page: UInt64) -> UnsafeMutablePointer<Atomic<UInt>> {

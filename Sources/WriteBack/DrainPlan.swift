@@ -18,10 +18,21 @@ public struct DrainPlan: Sendable {
     /// Every byte in `runs` was written with at most this sequence, and no older byte of the same place is
     /// still pending: what the runs publish carries it.
     public let sequence: WriteSequence
-    /// Whether `runs` is all that was written up to `sequence`.
-    public let coversEverything: Bool
+    /// The lowest sequence of what was pending and is not in `runs`, even if something newer was on top; nil if nothing
+    /// is left.
+    let oldestLeft: WriteSequence?
     /// The file rests: the sink is to keep nothing open for it afterwards.
     public let rests: Bool
+    /// Where the next turn begins, if there were more runs than one takes.
+    let nextRunOffset: UInt64?
+
+    /// Whether `runs` is all that was written up to `sequence`.
+    public var coversEverything: Bool { oldestLeft == nil }
+
+    /// Everything up to this is durable when the plan is carried out.
+    var reaches: WriteSequence {
+        oldestLeft.map { min(sequence, WriteSequence(rawValue: $0.rawValue - 1)) } ?? sequence
+    }
 
     public var byteCount: Int { runs.reduce(0) { $0 + $1.payload.count } }
 }

@@ -9,6 +9,7 @@
 //
 // Lock order: `state`, then a context's lock.
 
+public import LockFree
 public import Model
 public import Platform
 internal import Synchronization
@@ -23,9 +24,9 @@ public struct WriteBackLimits: Sendable {
     /// The most runs that one turn drains: they become one record of the namespace, which all other files wait for;
     /// 4,096 extents take some 50 ms.
     public var maxRunsPerTurn = 4096
-    /// Pieces of a file at which its writers wait, however few bytes they are: work under the file's lock grows with
-    /// them. At half as many the file is drained without being asked.
-    public var maxPieces = 32_768
+    /// Pending writes of a file at which its writers wait, however few bytes they are: a turn looks at all of them. At
+    /// half as many the file is drained without being asked.
+    public var maxWrites = 65_536
     /// Memory of the pending writes of all files above which writers wait.
     public var maxPendingBytes = 256 << 20
     /// Drains at once. More hide the latency of syncs, each holds a stripe of buffers.
@@ -41,6 +42,7 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
     private let sink: Sink
     private let clock: SystemClock
     private let limits: WriteBackLimits
+    private let epochs: EpochDomain
     private let state = Mutex(State())
 
     private struct State {
@@ -55,7 +57,9 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
         var stalledWrites: UInt64 = 0
     }
 
-    public init(sink: Sink, clock: SystemClock, limits: WriteBackLimits) {
+    /// - Parameter epochs: those that the contexts were made with.
+    public init(sink: Sink, clock: SystemClock, limits: WriteBackLimits, epochs: EpochDomain) {
+        self.epochs = epochs
         self.sink = sink
         self.clock = clock
         self.limits = limits
@@ -71,14 +75,14 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
     ) async throws(WriteBackError) -> (before: FileAttributes, after: FileAttributes) {
         let accepted = try file.write(
             payload, at: offset, isStable: isStable, now: clock.now(), elapsed: clock.elapsed(),
-            clearingModeBits: clearingModeBits, limits: limits, stripeSizeBytes: sink.stripeSizeBytes)
+            clearingModeBits: clearingModeBits, limits: limits)
         let isOverBudget = state.withLock { state in
             state.active[file.fileID] = file
             state.pendingBytes += accepted.addedBytes
             return state.pendingBytes > limits.maxPendingBytes
         }
         if accepted.mustSchedule { enqueue(file) }
-        if isStable || accepted.hasTooManyPieces {
+        if isStable || accepted.hasTooManyWrites {
             try await file.waitUntilDurable(since: accepted.failureCount) { enqueue(file) }
         } else if isOverBudget {
             relievePressure()
@@ -107,6 +111,8 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
             if file.isIdle(for: limits.idleTime, at: now) { settle(file) }
             if file.isClean { forgetIfClean(file) }
         }
+        // What truncates and removals have let go of.
+        epochs.collectAll()
     }
 
     /// Drains and closes everything; returns when nothing is pending. No writes may arrive any more.
@@ -172,8 +178,13 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
     }
 
     private func drain(_ file: OpenFileContext) async {
-        guard let turn = file.takeTurn(stripeSizeBytes: sink.stripeSizeBytes, limits: limits)
-        else { return }
+        let turn: DrainTurn
+        switch file.takeTurn(stripeSizeBytes: sink.stripeSizeBytes, limits: limits) {
+        case .drain(let taken): turn = taken
+        case .nothing(let mustSchedule):
+            if mustSchedule { enqueue(file) }
+            return forgetIfClean(file)
+        }
         do throws(WriteBackError) {
             try await sink.drain(turn.plan, of: file)
             let (freed, mustSchedule) = file.finishDrain(turn)

@@ -1,6 +1,7 @@
 // Write-back over a sink in memory: COMMIT, order, truncate, errors, budget.
 
 import FaultInjection
+import LockFree
 import Model
 import Platform
 import Synchronization
@@ -12,14 +13,19 @@ import Testing
 struct WriteBackTests {
     let sink = MemorySink()
     let clock = TestClock()
-    let file = OpenFileContext(attributes: testAttributes(FileID(rawValue: 7)), sequence: .zero)
+    let epochs = EpochDomain()
+    let file: OpenFileContext
+
+    init() {
+        file = OpenFileContext(attributes: testAttributes(FileID(rawValue: 7)), sequence: .zero, epochs: epochs)
+    }
 
     private func writeBack(_ change: (inout WriteBackLimits) -> Void = { _ in }) -> WriteBack<MemorySink> {
         var limits = WriteBackLimits()
         limits.drainChunkBytes = 24
         limits.maxDrainBytes = 48
         change(&limits)
-        return WriteBack(sink: sink, clock: clock, limits: limits)
+        return WriteBack(sink: sink, clock: clock, limits: limits, epochs: epochs)
     }
 
     private func write(
@@ -186,11 +192,11 @@ struct WriteBackTests {
         func write() throws(WriteBackError) -> OpenFileContext.Acceptance {
             try file.write(
                 Payload(bytes: [1]), at: 0, isStable: true, now: clock.now(), elapsed: .zero, clearingModeBits: 0,
-                limits: WriteBackLimits(), stripeSizeBytes: 12)
+                limits: WriteBackLimits())
         }
         let accepted = try write()
         #expect(file.request(.everything))
-        guard let turn = file.takeTurn(stripeSizeBytes: 12, limits: WriteBackLimits()) else {
+        guard case .drain(let turn) = file.takeTurn(stripeSizeBytes: 12, limits: WriteBackLimits()) else {
             Issue.record("nothing to drain")
             return
         }
@@ -209,9 +215,9 @@ struct WriteBackTests {
     func readDuringFailure() async throws {
         let accepted = try file.write(
             Payload(bytes: [1, 2, 3]), at: 0, isStable: false, now: clock.now(), elapsed: .zero, clearingModeBits: 0,
-            limits: WriteBackLimits(), stripeSizeBytes: 12)
+            limits: WriteBackLimits())
         #expect(!accepted.mustSchedule && file.request(.everything))
-        guard let turn = file.takeTurn(stripeSizeBytes: 12, limits: WriteBackLimits()) else {
+        guard case .drain(let turn) = file.takeTurn(stripeSizeBytes: 12, limits: WriteBackLimits()) else {
             Issue.record("nothing to drain")
             return
         }
@@ -299,7 +305,7 @@ struct WriteBackTests {
     @Test("a file in many pieces is drained in turns, round by offset, and a COMMIT ends with what it is owed")
     func manyPieces() async throws {
         let writeBack = writeBack {
-            $0.maxRunsPerTurn = 10; $0.maxPieces = 1 << 20
+            $0.maxRunsPerTurn = 10; $0.maxWrites = 1 << 20
         }
         var expected = [UInt8](repeating: 0, count: 200)
         sink.hold()
@@ -329,7 +335,7 @@ struct WriteBackTests {
     @Test("a writer who makes very many pieces waits until they are drained")
     func tooManyPieces() async throws {
         let writeBack = writeBack {
-            $0.maxPieces = 20; $0.maxRunsPerTurn = 4
+            $0.maxWrites = 20; $0.maxRunsPerTurn = 4
         }
         for index in 0..<1000 as Range<UInt64> {
             try await write([1], at: index * 10, with: writeBack)

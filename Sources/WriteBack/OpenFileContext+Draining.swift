@@ -1,0 +1,186 @@
+// The turns of a file's write-back task, and who waits for them.
+
+internal import LockFree
+internal import Model
+internal import Synchronization
+
+extension OpenFileContext {
+    // MARK: Draining
+
+    /// Asks for what `demand` says; true when the caller must queue the file for a drain.
+    func request(_ demand: DrainDemand) -> Bool {
+        state.withLock { state in
+            if state.pendingWrites == 0 && !(demand == .rest && state.hasOpenOutput) { return false }
+            state.demand = max(state.demand, demand)
+            return state.schedule()
+        }
+    }
+
+    /// Whether nothing arrived for `duration`, but something is pending or open.
+    func isIdle(for duration: Duration, at elapsed: Duration) -> Bool {
+        state.withLock { state in
+            (state.pendingWrites > 0 || state.hasOpenOutput) && elapsed - state.lastArrival >= duration
+        }
+    }
+
+    /// Neither pending bytes, nor a drain, nor anything open, nor an error that nobody was told.
+    public var isClean: Bool {
+        state.withLock { state in
+            state.pendingWrites == 0 && !state.isDraining && !state.isScheduled && !state.hasOpenOutput
+                && (state.failure == nil || state.wasLastingFailureTold)
+        }
+    }
+
+    /// Memory that the pending writes keep.
+    var heldBytes: Int { state.withLock { $0.heldBytes } }
+
+    /// Waits until everything written so far is durable. `schedule` is called when a drain must be queued.
+    ///
+    /// - Parameter failureCount: of the write that waits, if it is one: a drain that has failed since may have had
+    ///   its bytes, even if somebody else was told of that.
+    func waitUntilDurable(since failureCount: Int? = nil, schedule: () -> Void) async throws(WriteBackError) {
+        let error: WriteBackError? = await withUnsafeContinuation { continuation in
+            enum Answer { case now(WriteBackError?), later(mustSchedule: Bool) }
+            let answer: Answer = state.withLock { state in
+                if state.isRemoved { return .now(.removed) }
+                if let failure = state.tellFailure() { return .now(failure) }
+                if let failureCount, failureCount != state.failureCount { return .now(state.lastFailure) }
+                if state.sequence <= state.drainedThrough { return .now(nil) }
+                state.waiters.append(Waiter(sequence: state.sequence, continuation: continuation))
+                state.demand = max(state.demand, .everything)
+                return .later(mustSchedule: state.schedule())
+            }
+            switch answer {
+            case .now(let error): continuation.resume(returning: error)
+            case .later(let mustSchedule): if mustSchedule { schedule() }
+            }
+        }
+        if let error { throw error }
+    }
+
+    /// What comes of a turn that was asked for.
+    enum Turn: ~Copyable {
+        case drain(DrainTurn)
+        /// There is nothing to drain; whether the file must be queued again.
+        case nothing(mustSchedule: Bool)
+    }
+
+    /// Begins a turn: the plan and the right to carry it out.
+    func takeTurn(stripeSizeBytes: Int, limits: WriteBackLimits) -> Turn {
+        let (demand, through, from) = state.withLock { state in
+            precondition(state.isScheduled && !state.isDraining, "one write-back task per file")
+            state.isScheduled = false
+            state.isDraining = true
+            state.drainClip = nil
+            defer { state.demand = .none }
+            return (state.demand, state.sequence, state.nextRunOffset)
+        }
+        let planner = DrainPlanner(map, through: through)
+        let choice =
+            switch demand {
+            case .none: DrainPlanner.Choice()
+            case .fullStripes where planner.fullStripeBytes(stripeSizeBytes) < limits.drainChunkBytes:
+                DrainPlanner.Choice()
+            case .fullStripes: planner.chooseFullStripes(stripeSizeBytes, limits)
+            case .everything, .rest: planner.chooseAll(from: from, limits)
+            }
+        let plan = planner.plan(choice, through: through, rests: demand == .rest)
+        let mustSchedule: Bool? = state.withLock { state in
+            // Bytes that somebody waits for may have been truncated away. Then an empty plan waits in their
+            // place until what the truncate recorded is durable.
+            let isNeeded =
+                !plan.runs.isEmpty || (demand >= .everything && !state.waiters.isEmpty)
+                || (demand == .rest && state.hasOpenOutput)
+            if isNeeded {
+                state.hasOpenOutput = true
+                state.nextStripeCheck = 0
+                if let next = plan.nextRunOffset {
+                    state.nextRunOffset = next
+                    state.demand = max(state.demand, demand)
+                }
+                return nil
+            }
+            state.isDraining = false
+            if state.hasDeadEntries { state.unlinkDead(map) }
+            return state.schedule()
+        }
+        if let mustSchedule { return .nothing(mustSchedule: mustSchedule) }
+        return .drain(DrainTurn(file: fileID, plan: plan))
+    }
+
+    /// While a drain is out: its bytes from here on were truncated away meanwhile; nil when none were. To be
+    /// asked where the extents are recorded, in order with truncates (on the namespace thread).
+    public var drainClip: UInt64? { state.withLock { $0.drainClip } }
+
+    /// Ends a turn that succeeded: what was published leaves memory, who waited for it is answered.
+    /// Returns the bytes freed and whether the file must be queued again.
+    func finishDrain(_ turn: consuming DrainTurn) -> (freedBytes: Int, mustSchedule: Bool) {
+        precondition(turn.file == fileID)
+        let plan = turn.plan
+        var trimmed = OffsetMap.Trimmed()
+        for run in plan.runs { trimmed.add(map.trim(run.range, through: plan.sequence)) }
+        if let first = plan.runs.first, let last = plan.runs.last {
+            map.unlinkDead(in: ByteRange(first.range.lowerBound, last.range.upperBound))
+        }
+        let (freed, ready, again) = state.withLock { state in
+            let hadDeadEntries = state.hasDeadEntries
+            state.take(trimmed)
+            state.hasDeadEntries = hadDeadEntries
+            state.isDraining = false
+            if hadDeadEntries { state.unlinkDead(map) }
+            if plan.rests { state.hasOpenOutput = false }
+            state.drainedThrough = max(state.drainedThrough, plan.reaches)
+            let reached = state.drainedThrough
+            let ready = state.waiters.filter { $0.sequence <= reached }
+            state.waiters.removeAll { $0.sequence <= reached }
+            if !state.waiters.isEmpty { state.demand = max(state.demand, .everything) }
+            return (-state.heldChange(map), ready, state.schedule())
+        }
+        epochs.collectAll()
+        for waiter in ready { waiter.continuation.resume(returning: nil) }
+        return (freed, again)
+    }
+
+    /// Ends a turn that failed, first half: new writes are refused from here on, the pending bytes are given
+    /// up. Returns the bytes freed, and whether some of them had been acknowledged.
+    func beginFailure(_ error: WriteBackError) -> (freedBytes: Int, losesAcknowledged: Bool) {
+        state.withLock { state in
+            if !state.isRemoved { state.failure = error }
+            state.failureCount += 1
+            state.lastFailure = error
+            let losesAcknowledged =
+                !state.isRemoved && state.pendingWrites > 0 && state.lastUnstable > state.drainedThrough
+            let freed = state.dropAll(map)
+            state.demand = .none
+            return (freed, losesAcknowledged)
+        }
+    }
+
+    /// Between the halves: the file is again what the store has of it.
+    public func revert(size: UInt64, usedBytes: UInt64) {
+        state.withLock { state in
+            state.attributes.size = size
+            state.attributes.usedBytes = usedBytes
+        }
+    }
+
+    /// Second half, after the write verifier changed and the file was reverted: whoever waited is told. An
+    /// error that somebody was told is not sticky any more, unless the file could not be reverted.
+    func endFailure(_ error: WriteBackError, isReverted: Bool, turn: consuming DrainTurn) {
+        precondition(turn.file == fileID)
+        let waiters = state.withLock { state in
+            state.isDraining = false
+            state.unlinkDead(map)
+            state.isScheduled = false
+            state.hasOpenOutput = false
+            state.drainedThrough = state.sequence
+            state.isNotReverted = !isReverted
+            if !state.waiters.isEmpty {
+                if isReverted { state.failure = nil } else { state.wasLastingFailureTold = true }
+            }
+            defer { state.waiters = [] }
+            return state.waiters
+        }
+        for waiter in waiters { waiter.continuation.resume(returning: error) }
+    }
+}
