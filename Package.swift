@@ -74,7 +74,7 @@ let package = Package(
         layer("BlockStore", ["Model", "Platform", "ErasureCoding", nioCore]),
         layer("Striping", ["Model", "Platform", "ErasureCoding", "BlockStore", nioCore]),
         layer("Namespace", ["CSQLite", "Model", "Platform", "ErasureCoding", logging]),
-        layer("WriteBack", ["Model", "Platform", "LockFree"]),
+        layer("WriteBack", ["Model", "Platform", "LockFree", "ErasureCoding", nioCore]),
         layer("FileService", ["Model", "Platform"]),
         layer(
             "EmbeddedFileService",

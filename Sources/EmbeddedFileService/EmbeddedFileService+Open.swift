@@ -16,22 +16,23 @@ extension EmbeddedFileService {
     /// - Parameters:
     ///   - maxOpenFiles: what the volumes together may keep open.
     ///   - allowsDevices: whether the superuser may make block and character devices.
+    ///   - dumpDirectory: where pending bytes go that memory has no room for; nil: to one of the volumes.
     public static func open(
         volumes paths: [String], fileSystem: FileSystem, clock: SystemClock, log: Logger,
         maxOpenFiles: Int = 4096, limits: WriteBackLimits = WriteBackLimits(),
-        allowsDevices: Bool = false
+        allowsDevices: Bool = false, dumpDirectory: String? = nil
     ) async throws(StoreRefusal) -> EmbeddedFileService {
         var bounds = StoreBounds()
         bounds.maxOpenFiles = maxOpenFiles
         return try await open(
             volumes: paths, fileSystem: fileSystem, clock: clock, log: log, limits: limits, bounds: bounds,
-            allowsDevices: allowsDevices)
+            allowsDevices: allowsDevices, dumpDirectory: dumpDirectory)
     }
 
     /// The same with other bounds, for tests.
     static func open(
         volumes paths: [String], fileSystem: FileSystem, clock: SystemClock, log: Logger, limits: WriteBackLimits,
-        bounds: StoreBounds, allowsDevices: Bool = false
+        bounds: StoreBounds, allowsDevices: Bool = false, dumpDirectory: String? = nil
     ) async throws(StoreRefusal) -> EmbeddedFileService {
         let inspection = try StoreInspection(paths: paths, fileSystem: fileSystem)
         for reason in inspection.missing { log.warning("missing: \(reason)") }
@@ -63,7 +64,9 @@ extension EmbeddedFileService {
                     "store": "\(core.storeID)", "epoch": "\(core.epochs.epoch)", "policy": "\(core.policy)",
                     "volumes": "\(opened.count) of \(core.volumes.registered.count)",
                 ])
-            return EmbeddedFileService(core: core, limits: limits, allowsDevices: allowsDevices)
+            return EmbeddedFileService(
+                core: core, limits: limits, dump: core.makeDump(in: dumpDirectory, fileSystem),
+                allowsDevices: allowsDevices)
         } catch {
             for volume in opened { volume.close() }
             throw error

@@ -19,6 +19,10 @@ extension EmbeddedFileService {
         status.counters.stalledWrites = usage.stalledWrites
         status.counters.pendingBytes = UInt64(max(0, usage.pendingBytes))
         status.counters.openFiles = UInt64(usage.openFiles)
+        if let dump = dump?.usage {
+            status.counters.dumpedBytes = dump.dumpedBytes
+            status.counters.failedDumps = dump.failures
+        }
         return status
     }
 

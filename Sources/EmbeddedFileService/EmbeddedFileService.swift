@@ -20,15 +20,18 @@ internal import WriteBack
 public final class EmbeddedFileService: FileService {
     let core: StoreCore
     let writeBack: WriteBack<GroupSink>
+    let dump: DumpLog?
     let log: Logger
     /// Whether MKNOD makes devices.
     let allowsDevices: Bool
 
-    init(core: StoreCore, limits: WriteBackLimits, allowsDevices: Bool = false) {
+    init(core: StoreCore, limits: WriteBackLimits, dump: DumpLog?, allowsDevices: Bool = false) {
         self.core = core
+        self.dump = dump
         self.allowsDevices = allowsDevices
         log = core.log
-        writeBack = WriteBack(sink: GroupSink(core: core), clock: core.clock, limits: limits, epochs: core.writeEpochs)
+        writeBack = WriteBack(
+            sink: GroupSink(core: core), clock: core.clock, limits: limits, epochs: core.writeEpochs, dump: dump)
     }
 
     /// The policy of the store.
@@ -51,6 +54,7 @@ public final class EmbeddedFileService: FileService {
     /// Returns how many files' last bytes could not be made durable.
     public func close() async -> Int {
         let failures = await writeBack.settleAll()
+        await dump?.close()
         await core.close()
         return failures
     }

@@ -82,7 +82,7 @@ struct FileReader {
     /// Where the bytes of a part of the range are.
     struct Piece {
         enum Source {
-            case pending(Payload)
+            case pending(PendingBytes)
             case stored(Extent)
         }
         let range: ByteRange
@@ -121,7 +121,7 @@ struct FileReader {
                 range, isFlat: pieces.count > 64 && Int(range.count) / pieces.count < Self.shortPieceBytes)
             for (index, piece) in pieces.enumerated() {
                 switch piece.source {
-                case .pending(let payload): assembly.append(payload, at: piece.range)
+                case .pending(let bytes): assembly.append(try await load(bytes), at: piece.range)
                 case .stored(let extent):
                     let read = readOfPiece[index]!
                     let start = Int(extent.groupOffset - reads[read].range.lowerBound)
@@ -162,7 +162,7 @@ struct FileReader {
             appendStored(ByteRange(position, part.lowerBound), from: .zero) { _ in }
             appendStored(part, from: pending.sequence) { part in
                 let start = Int(part.lowerBound - pending.range.lowerBound)
-                let bytes = pending.payload.slice(start..<start + Int(part.count))
+                let bytes = pending.bytes.slice(start..<start + Int(part.count))
                 pieces.append(Piece(range: part, source: .pending(bytes)))
             }
             position = part.upperBound
@@ -197,6 +197,10 @@ struct FileReader {
             ofPiece[index] = reads.count - 1
         }
         return (reads, ofPiece)
+    }
+
+    private func load(_ bytes: PendingBytes) async throws(FileError) -> Payload {
+        do throws(WriteBackError) { return try await bytes.load() } catch { throw FileError(error) }
     }
 
     private func read(_ wanted: GroupRead) async throws(FileError) -> Payload {

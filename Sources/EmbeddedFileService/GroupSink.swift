@@ -140,21 +140,7 @@ struct GroupSink: WriteBackSink {
         var ended: [GroupOutput] = []
         do throws(DrainFailure) {
             for run in plan.runs {
-                var position = 0
-                while position < run.payload.count {
-                    let output = try await output(of: file.fileID, excluding: excluded)
-                    let count = Int(min(remaining(output), UInt64(run.payload.count - position)))
-                    let start = output.stream.length
-                    try await output.carryOut { stream throws(StripingError) in
-                        try await stream.append(run.payload.slice(position..<position + count))
-                    }
-                    extents.append(
-                        Extent(
-                            range: ByteRange(offset: run.range.lowerBound + UInt64(position), count: UInt64(count)),
-                            group: output.row.id, groupOffset: start, sequence: plan.sequence))
-                    position += count
-                    if remaining(output) == 0 { ended.append(try await end(output, of: file.fileID)) }
-                }
+                try await append(run, of: file.fileID, plan.sequence, excluding: excluded, &extents, &ended)
             }
             if let output = outputs[file.fileID] {
                 if plan.rests || !output.stream.isAtStripeBoundary || outputs.count > maxOpenGroups {
@@ -180,6 +166,48 @@ struct GroupSink: WriteBackSink {
                 core.groups.close(output.row.id)
             }
             throw .notPublished(error == .noSpace ? .noSpace : .inputOutput)
+        }
+    }
+
+    /// Appends a run to the file's group, and to further ones as they get full.
+    private func append(
+        _ run: DrainRun, of file: FileID, _ sequence: WriteSequence, excluding excluded: Set<VolumeID>,
+        _ extents: inout [Extent], _ ended: inout [GroupOutput]
+    ) async throws(DrainFailure) {
+        var reader = DrainReader(run)
+        var extent: Extent?
+        var offset = run.range.lowerBound
+        while let portion = try await nextPortion(&reader) {
+            var position = 0
+            while position < portion.count {
+                let output = try await output(of: file, excluding: excluded)
+                let count = Int(min(remaining(output), UInt64(portion.count - position)))
+                let start = output.stream.length
+                try await output.carryOut { stream throws(StripingError) in
+                    try await stream.append(portion.slice(position..<position + count))
+                }
+                // What follows in the same group belongs to the same extent.
+                let (group, groupOffset, first) =
+                    extent.map { ($0.group, $0.groupOffset, $0.range.lowerBound) } ?? (output.row.id, start, offset)
+                offset += UInt64(count)
+                extent = Extent(
+                    range: ByteRange(first, offset), group: group, groupOffset: groupOffset, sequence: sequence)
+                position += count
+                if remaining(output) == 0 {
+                    if let whole = extent { extents.append(whole) }
+                    extent = nil
+                    ended.append(try await end(output, of: file))
+                }
+            }
+        }
+        if let extent { extents.append(extent) }
+    }
+
+    private func nextPortion(_ reader: inout DrainReader) async throws(DrainFailure) -> Payload? {
+        do throws(WriteBackError) {
+            return try await reader.nextPortion()
+        } catch {
+            throw .notPublished(error)
         }
     }
 

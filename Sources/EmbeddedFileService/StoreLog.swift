@@ -19,6 +19,7 @@ enum StoreComplaint: String, Hashable, Sendable {
     case lostBytes = "acknowledged unstable bytes were lost, the write verifier has changed"
     case unknownAttributes = "a file's attributes cannot be read"
     case keptDeadBlock = "a dead block was not removed"
+    case failedDump = "pending bytes cannot be dumped and are drained out of order"
 }
 
 /// Logs complaints, as far as RepetitionLimiter admits them. May be used from any thread.
@@ -28,12 +29,14 @@ final class StoreLog: Sendable {
         case file(FileID)
         case blockGroup(BlockGroupID)
         case volume(VolumeID)
+        case store
 
         fileprivate var metadata: Logger.Metadata {
             switch self {
             case .file(let file): ["file": "\(file.rawValue)"]
             case .blockGroup(let group): ["group": "\(group)"]
             case .volume(let volume): ["volume": "\(volume)"]
+            case .store: [:]
             }
         }
     }

@@ -39,6 +39,9 @@ public struct StoreStatus: Codable, Sendable, Equatable {
         public var stalledWrites: UInt64 = 0
         public var pendingBytes: UInt64 = 0
         public var openFiles: UInt64 = 0
+        /// Pending bytes that were moved out of memory, and how often that was not possible.
+        public var dumpedBytes: UInt64 = 0
+        public var failedDumps: UInt64 = 0
     }
 
     public var isServed: Bool

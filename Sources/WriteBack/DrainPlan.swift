@@ -1,13 +1,36 @@
 // What one turn of a file's write-back task takes from the pending writes to the sink.
 
+internal import LockFree
 public import Model
 public import Platform
 
 /// A stretch of the file without a gap, to be drained as one.
 public struct DrainRun: Sendable {
     public let range: ByteRange
-    /// As long as `range`.
-    public let payload: Payload
+    /// In order, without gaps: together they are `range`.
+    public let pieces: [PendingWrite]
+}
+
+/// Reads the bytes of a run from its beginning to its end, in portions that fit in memory.
+public struct DrainReader {
+    /// Small pieces come together, so that each costs the sink no step of its own; of what was dumped no more is in memory
+    /// at a time.
+    private static let portionBytes = 4 << 20
+
+    private let run: DrainRun
+    private var next = 0
+
+    public init(_ run: DrainRun) { self.run = run }
+
+    /// The next bytes; nil at the end. Throws if what was dumped can't be read back.
+    public mutating func nextPortion() async throws(WriteBackError) -> Payload? {
+        var portion = Payload()
+        while next < run.pieces.count, portion.count < Self.portionBytes {
+            portion.append(try await run.pieces[next].bytes.load())
+            next += 1
+        }
+        return portion.isEmpty ? nil : portion
+    }
 }
 
 /// What a turn of the write-back task drains. The bytes stay visible to readers in the pending writes
@@ -34,7 +57,7 @@ public struct DrainPlan: Sendable {
         oldestLeft.map { min(sequence, WriteSequence(rawValue: $0.rawValue - 1)) } ?? sequence
     }
 
-    public var byteCount: Int { runs.reduce(0) { $0 + $1.payload.count } }
+    public var byteCount: Int { runs.reduce(0) { $0 + Int($1.range.count) } }
 }
 
 /// A turn of one file's write-back task: the plan and the right to carry it out. There is at most one of a
@@ -42,6 +65,22 @@ public struct DrainPlan: Sendable {
 struct DrainTurn: ~Copyable {
     let file: FileID
     let plan: DrainPlan
+}
+
+/// A turn that moves payload from memory to the dump.
+struct DumpTurn: ~Copyable {
+    let file: FileID
+    let findings: [OffsetMap.Finding]
+
+    /// In the order of the findings.
+    var payloads: [Payload] {
+        findings.map { finding in
+            guard case .memory(let payload) = finding.pending.content else {
+                preconditionFailure("only what is in memory is dumped")
+            }
+            return payload
+        }
+    }
 }
 
 /// Why bytes that were accepted could not be made durable.

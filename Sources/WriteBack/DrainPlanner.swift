@@ -2,11 +2,13 @@
 
 internal import LockFree
 internal import Model
-internal import Platform
 
 /// How much of the pending writes is wanted out.
 enum DrainDemand: Int, Comparable {
-    case none, fullStripes, everything, rest
+    case none, fullStripes
+    /// Memory: full stripes, or dumping if there are none.
+    case relief
+    case everything, rest
     static func < (left: DrainDemand, right: DrainDemand) -> Bool { left.rawValue < right.rawValue }
 }
 
@@ -55,19 +57,37 @@ struct DrainPlanner {
         var nextRunOffset: UInt64?
     }
 
-    /// Full stripes of runs, of at most `maxDrainBytes` together.
+    /// Runs of at least a stripe, of at most `maxDrainBytes` together. They are full stripes when put one behind the other,
+    /// so only the last is cut: what is written backwards, or in many places at once, leaves no remainders behind.
     func chooseFullStripes(_ stripeSizeBytes: Int, _ limits: WriteBackLimits) -> Choice {
-        var choice = Choice()
-        var room = UInt64(limits.maxDrainBytes)
         let stripe = UInt64(stripeSizeBytes)
-        for run in runs where choice.runs.count < limits.maxRunsPerTurn {
-            let count = min(run.range.count, max(room, stripe)) / stripe * stripe
-            guard count > 0 else { continue }
-            choice.runs.append((run, ByteRange(offset: run.range.lowerBound, count: count)))
-            room = room > count ? room - count : 0
-            if room == 0 { break }
+        let room = max(UInt64(limits.maxDrainBytes), stripe)
+        var choice = Choice()
+        var count: UInt64 = 0
+        for run in runs where run.range.count >= stripe && choice.runs.count < limits.maxRunsPerTurn && count < room {
+            choice.runs.append((run, run.range))
+            count += run.range.count
+        }
+        var excess = count - min(count, room) / stripe * stripe
+        while excess > 0, let last = choice.runs.last {
+            let kept = last.range.count - min(excess, last.range.count)
+            excess -= last.range.count - kept
+            choice.runs.removeLast()
+            if kept > 0 { choice.runs.append((last.run, ByteRange(offset: last.range.lowerBound, count: kept))) }
         }
         return choice
+    }
+
+    /// What is to be dumped: payload in memory, what lies highest in the file first, as it will be drained last.
+    func chooseToDump(_ limits: WriteBackLimits) -> [OffsetMap.Finding] {
+        var chosen: [OffsetMap.Finding] = []
+        var count = 0
+        for finding in findings.reversed() where !finding.pending.isDumped {
+            chosen.append(finding)
+            count += finding.pending.heldBytes
+            if count >= limits.maxDumpBytes { break }
+        }
+        return chosen
     }
 
     /// All runs, or as many as a turn takes: round and round by offset, so that none waits for ever while others arrive.
@@ -92,10 +112,10 @@ struct DrainPlanner {
             leave(position..<run.findings.lowerBound)
             position = run.findings.upperBound
             leave(run.findings, beyond: range.upperBound)
-            var payload = Payload()
+            var pieces: [PendingWrite] = []
             var overlay = PendingOverlay(findings[run.findings], in: range)
-            while let piece = overlay.nextPiece() { payload.append(piece.payload) }
-            drainRuns.append(DrainRun(range: range, payload: payload))
+            while let piece = overlay.nextPiece() { pieces.append(piece) }
+            drainRuns.append(DrainRun(range: range, pieces: pieces))
         }
         leave(position..<findings.count)
         return DrainPlan(

@@ -61,12 +61,15 @@ extension OpenFileContext {
     /// What comes of a turn that was asked for.
     enum Turn: ~Copyable {
         case drain(DrainTurn)
+        case dump(DumpTurn)
         /// There is nothing to drain; whether the file must be queued again.
         case nothing(mustSchedule: Bool)
     }
 
     /// Begins a turn: the plan and the right to carry it out.
-    func takeTurn(stripeSizeBytes: Int, limits: WriteBackLimits) -> Turn {
+    ///
+    /// - Parameter canDump: whether there is a dump that takes something.
+    func takeTurn(stripeSizeBytes: Int, limits: WriteBackLimits, canDump: Bool) -> Turn {
         let (demand, through, from) = state.withLock { state in
             precondition(state.isScheduled && !state.isDraining, "one write-back task per file")
             state.isScheduled = false
@@ -76,14 +79,24 @@ extension OpenFileContext {
             return (state.demand, state.sequence, state.nextRunOffset)
         }
         let planner = DrainPlanner(map, through: through)
-        let choice =
-            switch demand {
-            case .none: DrainPlanner.Choice()
-            case .fullStripes where planner.fullStripeBytes(stripeSizeBytes) < limits.drainChunkBytes:
-                DrainPlanner.Choice()
-            case .fullStripes: planner.chooseFullStripes(stripeSizeBytes, limits)
-            case .everything, .rest: planner.chooseAll(from: from, limits)
+        var choice = DrainPlanner.Choice()
+        switch demand {
+        case .none: break
+        case .fullStripes:
+            if planner.fullStripeBytes(stripeSizeBytes) >= limits.drainChunkBytes {
+                choice = planner.chooseFullStripes(stripeSizeBytes, limits)
             }
+        case .relief:
+            // In this order: what is drained is done, what is dumped must be read again; and what can't be dumped goes out
+            // as it is, so that memory stays bounded.
+            choice = planner.chooseFullStripes(stripeSizeBytes, limits)
+            if choice.runs.isEmpty {
+                let findings = canDump ? planner.chooseToDump(limits) : []
+                if !findings.isEmpty { return .dump(DumpTurn(file: fileID, findings: findings)) }
+                choice = planner.chooseAll(from: from, limits)
+            }
+        case .everything, .rest: choice = planner.chooseAll(from: from, limits)
+        }
         let plan = planner.plan(choice, through: through, rests: demand == .rest)
         let mustSchedule: Bool? = state.withLock { state in
             // Bytes that somebody waits for may have been truncated away. Then an empty plan waits in their
@@ -106,6 +119,30 @@ extension OpenFileContext {
         }
         if let mustSchedule { return .nothing(mustSchedule: mustSchedule) }
         return .drain(DrainTurn(file: fileID, plan: plan))
+    }
+
+    /// Ends a turn that dumped, or could not. Returns the bytes freed and whether the file must be queued again.
+    /// - Parameter places: of the turn's payloads; nil: what is pending must be drained as it is.
+    func finishDump(_ turn: consuming DumpTurn, _ places: [DumpPlace]?) -> (freedBytes: Int, mustSchedule: Bool) {
+        precondition(turn.file == fileID)
+        var freed = 0
+        if let places {
+            for (finding, place) in zip(turn.findings, places) {
+                freed += map.replaceValue(
+                    of: finding, by: PendingPayload(.dumped(place)), charge: PendingPayload.overheadBytes)
+            }
+        }
+        let result = state.withLock { state in
+            state.heldByWrites -= freed
+            state.isDraining = false
+            if state.hasDeadEntries { state.unlinkDead(map) }
+            if places == nil && state.pendingWrites > 0 || !state.waiters.isEmpty {
+                state.demand = max(state.demand, .everything)
+            }
+            return (-state.heldChange(map), state.schedule())
+        }
+        epochs.collectAll()
+        return result
     }
 
     /// While a drain is out: its bytes from here on were truncated away meanwhile; nil when none were. To be

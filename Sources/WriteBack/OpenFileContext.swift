@@ -164,6 +164,7 @@ public final class OpenFileContext: Sendable {
                     // Looking for full stripes costs a turn: do it once a quarter chunk, not at each write.
                     state.nextStripeCheck = state.pendingBytes + limits.drainChunkBytes / 4
                 }
+                if state.heldByWrites >= limits.maxFileBytes { state.demand = max(state.demand, .relief) }
                 if state.pendingWrites >= limits.maxWrites / 2 { state.demand = max(state.demand, .everything) }
             }
             return .success(

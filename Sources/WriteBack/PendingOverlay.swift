@@ -2,20 +2,19 @@
 
 internal import LockFree
 public import Model
-public import Platform
 
 /// A piece of an accepted WRITE that is not published yet (HDFS: WriteCtx).
 public struct PendingWrite: Sendable {
     public let range: ByteRange
     public let sequence: WriteSequence
     /// As long as `range`.
-    public let payload: Payload
+    public let bytes: PendingBytes
 
-    public init(range: ByteRange, sequence: WriteSequence, payload: Payload) {
-        precondition(range.count == UInt64(payload.count))
+    public init(range: ByteRange, sequence: WriteSequence, bytes: PendingBytes) {
+        precondition(range.count == UInt64(bytes.count))
         self.range = range
         self.sequence = sequence
-        self.payload = payload
+        self.bytes = bytes
     }
 }
 
@@ -69,7 +68,7 @@ struct PendingOverlay {
         let start = Int(range.lowerBound - finding.base)
         return PendingWrite(
             range: range, sequence: finding.sequence,
-            payload: finding.pending.payload.slice(start..<start + Int(range.count)))
+            bytes: PendingBytes(finding.pending.content, start..<start + Int(range.count)))
     }
 
     // MARK: The heap

@@ -1,11 +1,12 @@
 // Drives the open file contexts: queues those that want draining, runs a bounded number of drains at once,
 // settles files that rest, and holds writers back while too much is pending.
 //
-// Memory: what pending writes keep, which is more than their payload, is charged to one budget. Over it,
-// everything pending of the largest files is drained, out of order where need be (the sink takes any order),
-// and replies to WRITEs wait; a connection with many unanswered calls is not read any further, so the clients
-// slow down. The same for a file in very many pieces. A drain needs no bytes from any socket, so this can't
-// lock up.
+// Memory: what pending writes keep, which is more than their payload, is charged to one budget. From three quarters of it
+// on, and for a file that has a quarter to itself, full stripes are drained wherever in the file they are; where there are
+// none, payload is moved to the dump, what lies highest in the file first; and what can't be dumped is drained as it is, out
+// of order (the sink takes any order). Over the budget replies to WRITEs wait as well; a connection with many unanswered
+// calls is not read any further, so the clients slow down. The same for a file in very many pieces. None of this needs bytes
+// from any socket, so it can't lock up.
 //
 // Lock order: `state`, then a context's lock.
 
@@ -29,6 +30,12 @@ public struct WriteBackLimits: Sendable {
     public var maxWrites = 65_536
     /// Memory of the pending writes of all files above which writers wait.
     public var maxPendingBytes = 256 << 20
+    /// Memory of all files from which on it is freed: writers should not come to wait.
+    var reliefBytes: Int { maxPendingBytes / 4 * 3 }
+    /// Memory of one file from which on it is freed: others need some, too.
+    var maxFileBytes: Int { maxPendingBytes / 4 }
+    /// The most that one turn dumps, so that a waiter's turn comes soon: 16 MiB take some 10 ms.
+    public var maxDumpBytes = 16 << 20
     /// Drains at once. More hide the latency of syncs, each holds a stripe of buffers.
     public var concurrentDrains = 8
     /// A file that nobody wrote to for this long is settled.
@@ -43,6 +50,7 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
     private let clock: SystemClock
     private let limits: WriteBackLimits
     private let epochs: EpochDomain
+    private let dump: DumpLog?
     private let state = Mutex(State())
 
     private struct State {
@@ -51,14 +59,20 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
         /// Files whose turn has been asked for, in order.
         var queue: [OpenFileContext] = []
         var runningDrains = 0
+        /// Files whose turn has been asked for to free memory.
+        var relieving: Set<FileID> = []
         var pendingBytes = 0
         /// Writers that wait for the budget.
         var stalled: [UnsafeContinuation<Void, Never>] = []
         var stalledWrites: UInt64 = 0
     }
 
-    /// - Parameter epochs: those that the contexts were made with.
-    public init(sink: Sink, clock: SystemClock, limits: WriteBackLimits, epochs: EpochDomain) {
+    /// - Parameters:
+    ///   - epochs: those that the contexts were made with.
+    ///   - dump: where payload goes that memory has no room for; without one it is drained. Its owner closes it, after this
+    ///     has settled everything.
+    public init(sink: Sink, clock: SystemClock, limits: WriteBackLimits, epochs: EpochDomain, dump: DumpLog? = nil) {
+        self.dump = dump
         self.epochs = epochs
         self.sink = sink
         self.clock = clock
@@ -76,17 +90,17 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
         let accepted = try file.write(
             payload, at: offset, isStable: isStable, now: clock.now(), elapsed: clock.elapsed(),
             clearingModeBits: clearingModeBits, limits: limits)
-        let isOverBudget = state.withLock { state in
+        let (needsRelief, isOverBudget) = state.withLock { state in
             state.active[file.fileID] = file
             state.pendingBytes += accepted.addedBytes
-            return state.pendingBytes > limits.maxPendingBytes
+            return (state.pendingBytes > limits.reliefBytes, state.pendingBytes > limits.maxPendingBytes)
         }
         if accepted.mustSchedule { enqueue(file) }
         if isStable || accepted.hasTooManyWrites {
             try await file.waitUntilDurable(since: accepted.failureCount) { enqueue(file) }
-        } else if isOverBudget {
-            relievePressure()
-            await waitForBudget()
+        } else {
+            if needsRelief { relievePressure() }
+            if isOverBudget { await waitForBudget() }
         }
         return accepted.change
     }
@@ -139,6 +153,7 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
     /// What write-back holds at the moment.
     public struct Usage: Sendable {
         public let openFiles: Int
+        /// Memory that pending writes keep.
         public let pendingBytes: Int
         /// WRITEs whose reply had to wait for the budget, since the start.
         public let stalledWrites: UInt64
@@ -174,16 +189,28 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
             }
             guard let file = next else { return }
             await drain(file)
+            let isStillOver = state.withLock { state in
+                state.relieving.remove(file.fileID)
+                return state.pendingBytes > limits.reliefBytes
+            }
+            if isStillOver { relievePressure() }
         }
     }
 
     private func drain(_ file: OpenFileContext) async {
         let turn: DrainTurn
-        switch file.takeTurn(stripeSizeBytes: sink.stripeSizeBytes, limits: limits) {
+        switch file.takeTurn(stripeSizeBytes: sink.stripeSizeBytes, limits: limits, canDump: dump != nil) {
         case .drain(let taken): turn = taken
+        case .dump(let taken):
+            let places = await dump?.append(taken.payloads)
+            let (freed, mustSchedule) = file.finishDump(taken, places)
+            returnToBudget(freed)
+            if mustSchedule { enqueue(file) }
+            return
         case .nothing(let mustSchedule):
             if mustSchedule { enqueue(file) }
-            return forgetIfClean(file)
+            forgetIfClean(file)
+            return
         }
         do throws(WriteBackError) {
             try await sink.drain(turn.plan, of: file)
@@ -210,10 +237,20 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
 
     // MARK: The budget
 
+    /// Has memory freed: by the largest files that together hold what is too much, so that small ones are left alone.
     private func relievePressure() {
-        let files = state.withLock { Array($0.active.values) }
-        for file in files.sorted(by: { $0.heldBytes > $1.heldBytes }).prefix(limits.concurrentDrains)
-        where file.request(.everything) {
+        let (files, excess) = state.withLock { state in
+            // Looking at all files costs, and writers come here at each write: not while there is work enough.
+            guard state.relieving.count <= limits.concurrentDrains / 2 else { return ([OpenFileContext](), 0) }
+            let files = state.active.values.filter { !state.relieving.contains($0.fileID) }
+            return (files, state.pendingBytes - limits.maxPendingBytes / 2)
+        }
+        var chosen = 0
+        for (heldBytes, file) in files.map({ ($0.heldBytes, $0) }).sorted(by: { $0.0 > $1.0 }).prefix(64) {
+            guard chosen < excess else { return }
+            chosen += heldBytes
+            guard file.request(.relief) else { continue }
+            state.withLock { _ = $0.relieving.insert(file.fileID) }
             enqueue(file)
         }
     }
@@ -231,14 +268,13 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
     }
 
     private func returnToBudget(_ bytes: Int) {
-        let (released, isStillOver): ([UnsafeContinuation<Void, Never>], Bool) = state.withLock { state in
+        let released: [UnsafeContinuation<Void, Never>] = state.withLock { state in
             // May be below zero for a moment: a drain can be faster than the writer's own charge.
             state.pendingBytes -= bytes
-            guard state.pendingBytes <= limits.maxPendingBytes else { return ([], !state.stalled.isEmpty) }
+            guard state.pendingBytes <= limits.maxPendingBytes else { return [] }
             defer { state.stalled = [] }
-            return (state.stalled, false)
+            return state.stalled
         }
         for continuation in released { continuation.resume() }
-        if isStillOver { relievePressure() }
     }
 }

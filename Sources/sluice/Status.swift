@@ -78,7 +78,7 @@ struct Status: AsyncParsableCommand {
             lines.append(
                 "since start: \(counters.decodedStripes) stripes decoded, \(counters.failedBlockReads) failed block "
                     + "reads, \(counters.writeBackErrors) write-back errors, \(size(counters.pendingBytes)) pending in "
-                    + "\(counters.openFiles) files")
+                    + "\(counters.openFiles) files, \(size(counters.dumpedBytes)) dumped")
         }
         return lines.joined(separator: "\n")
     }

@@ -34,7 +34,7 @@ struct ReadPiecesTests {
             pending.append(
                 PendingWrite(
                     range: range, sequence: sequence,
-                    payload: Payload(bytes: (range.lowerBound..<range.upperBound).map { UInt8($0) })))
+                    bytes: PendingBytes(Payload(bytes: (range.lowerBound..<range.upperBound).map { UInt8($0) }))))
         }
         let extents = ranges(&random).map { range, sequence in
             Extent(
@@ -52,7 +52,7 @@ struct ReadPiecesTests {
             for index in piece.range.lowerBound..<piece.range.upperBound {
                 let offset = index - piece.range.lowerBound
                 switch piece.source {
-                case .pending(let payload): found[Int(index)] = .pending(payload.bytes[Int(offset)])
+                case .pending(let bytes): found[Int(index)] = .pending(bytes.inMemory!.bytes[Int(offset)])
                 case .stored(let extent): found[Int(index)] = .stored(offset: extent.groupOffset + offset)
                 }
             }

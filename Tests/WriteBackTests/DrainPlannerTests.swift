@@ -70,9 +70,9 @@ struct DrainPlannerTests {
             var end = wanted.lowerBound
             while let piece = overlay.nextPiece() {
                 #expect(piece.range.lowerBound >= end && wanted.contains(piece.range) && !piece.range.isEmpty)
-                #expect(piece.payload.count == Int(piece.range.count))
+                #expect(piece.bytes.count == Int(piece.range.count))
                 end = piece.range.upperBound
-                for (index, value) in piece.payload.bytes.enumerated() {
+                for (index, value) in piece.content.enumerated() {
                     found[Int(piece.range.lowerBound) + index] = (piece.sequence, value)
                 }
             }
@@ -114,8 +114,8 @@ struct DrainPlannerTests {
         #expect(plan.runs.count <= limits.maxRunsPerTurn)
         var durable = Set<Int>()
         for run in plan.runs {
-            #expect(run.payload.count == Int(run.range.count))
-            for (offset, value) in run.payload.bytes.enumerated() {
+            #expect(run.content.count == Int(run.range.count))
+            for (offset, value) in run.content.enumerated() {
                 let index = Int(run.range.lowerBound) + offset
                 #expect(writes.bytes[index].last { $0.sequence <= through }?.value == value, "seed \(seed)")
                 #expect(durable.insert(index).inserted)
@@ -145,6 +145,6 @@ struct DrainPlannerTests {
         writes.write([4, 5, 6], at: 7)
         let planner = DrainPlanner(writes.map, through: writes.sequence)
         let plan = planner.plan(planner.chooseAll(from: 0, WriteBackLimits()), through: writes.sequence, rests: false)
-        #expect(plan.runs.map(\.payload.bytes) == [[4, 5, 6]] && plan.coversEverything)
+        #expect(plan.runs.map(\.content) == [[4, 5, 6]] && plan.coversEverything)
     }
 }

@@ -19,10 +19,22 @@ final class MemorySink: WriteBackSink {
         var draining: Set<FileID> = []
     }
     let state = Mutex(State())
-    let stripeSizeBytes = 12
+    private let stripe = Mutex(12)
+    var stripeSizeBytes: Int {
+        get { stripe.withLock { $0 } }
+        set { stripe.withLock { $0 = newValue } }
+    }
     let order = DrainOrder.any
 
     func drain(_ plan: DrainPlan, of file: OpenFileContext) async throws(WriteBackError) {
+        // As a sink does: portion by portion, from wherever they are.
+        var contents: [[UInt8]] = []
+        for run in plan.runs {
+            var reader = DrainReader(run)
+            var content: [UInt8] = []
+            while let portion = try await reader.nextPortion() { content += portion.bytes }
+            contents.append(content)
+        }
         let arrivals = state.withLock { state in
             precondition(state.draining.insert(file.fileID).inserted, "two drains of one file at once")
             state.plans.append(plan)
@@ -41,10 +53,10 @@ final class MemorySink: WriteBackSink {
             state.draining.remove(file.fileID)
             if !state.nextErrors.isEmpty { return state.nextErrors.removeFirst() }
             var bytes = state.files[file.fileID] ?? []
-            for run in plan.runs {
+            for (run, content) in zip(plan.runs, contents) {
                 let end = min(run.range.upperBound, file.drainClip ?? .max)
                 if bytes.count < Int(end) { bytes += Array(repeating: 0, count: Int(end) - bytes.count) }
-                for (index, byte) in run.payload.bytes.enumerated() where run.range.lowerBound + UInt64(index) < end {
+                for (index, byte) in content.enumerated() where run.range.lowerBound + UInt64(index) < end {
                     bytes[Int(run.range.lowerBound) + index] = byte
                 }
             }
@@ -92,6 +104,16 @@ final class MemorySink: WriteBackSink {
     }
 
     func published(_ file: FileID) -> [UInt8] { state.withLock { $0.files[file] ?? [] } }
+}
+
+extension PendingWrite {
+    /// Of one that is in memory.
+    var content: [UInt8] { bytes.inMemory!.bytes }
+}
+
+extension DrainRun {
+    /// Of one that is in memory.
+    var content: [UInt8] { pieces.flatMap(\.content) }
 }
 
 func testAttributes(_ file: FileID, size: UInt64 = 0) -> FileAttributes {

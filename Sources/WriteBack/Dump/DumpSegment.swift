@@ -1,0 +1,80 @@
+// A dump file, and the places in it.
+
+internal import ErasureCoding
+internal import NIOCore
+internal import Platform
+internal import Synchronization
+
+/// A file of a `DumpLog`.
+final class DumpSegment: @unchecked Sendable {
+    let file: File
+    /// Used by the writing thread only.
+    var length: UInt64 = 0
+    private var isRemoved = false
+    /// Places that somebody still needs.
+    private let livePlaces = Mutex(0)
+    /// Called when there is none, from any thread.
+    private let onDeath: @Sendable (DumpSegment) -> Void
+
+    init(_ file: File, onDeath: @escaping @Sendable (DumpSegment) -> Void) {
+        self.file = file
+        self.onDeath = onDeath
+    }
+
+    func addPlace() { livePlaces.withLock { $0 += 1 } }
+
+    func removePlace() {
+        let left = livePlaces.withLock { count in
+            count -= 1
+            return count
+        }
+        if left == 0 { onDeath(self) }
+    }
+
+    /// Nothing more comes into it.
+    func end() { if livePlaces.withLock({ $0 == 0 }) { onDeath(self) } }
+
+    /// Whether the file is to be removed now: true once. On the writing thread.
+    func takeForRemoval() -> Bool {
+        guard !isRemoved, livePlaces.withLock({ $0 == 0 }) else { return false }
+        isRemoved = true
+        return true
+    }
+}
+
+/// Where the bytes of one payload are in a segment, which stays as long as this is referred to.
+final class DumpPlace: Sendable {
+    let count: Int
+    private let segment: DumpSegment
+    private let offset: UInt64
+    private let checksum: UInt32
+    private let reader: WorkThread
+
+    init(_ segment: DumpSegment, offset: UInt64, count: Int, checksum: UInt32, reader: WorkThread) {
+        self.segment = segment
+        self.offset = offset
+        self.count = count
+        self.checksum = checksum
+        self.reader = reader
+        segment.addPlace()
+    }
+
+    deinit { segment.removePlace() }
+
+    /// The whole payload, checked: throws `inputOutput` if the file doesn't give it back.
+    func load() async throws(WriteBackError) -> Payload {
+        let payload: Payload? = await reader.run { [self] in
+            var buffer = ByteBufferAllocator().buffer(capacity: count)
+            let found = buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: count) { bytes in
+                let destination = UnsafeMutableRawBufferPointer(rebasing: bytes[..<count])
+                return (try? segment.file.read(into: destination, at: offset)) ?? 0
+            }
+            guard found == count, buffer.withUnsafeReadableBytes({ CRC32C.checksum($0) }) == checksum else {
+                return nil
+            }
+            return Payload(buffer)
+        }
+        guard let payload else { throw .inputOutput }
+        return payload
+    }
+}
