@@ -81,8 +81,9 @@ extension Superblock {
         defaultPolicy = policy
         epoch = Epoch(rawValue: try reader.number())
         promisedEpoch = Epoch(rawValue: try reader.number())
-        mirrorSet = []
-        for _ in 0..<(try reader.number() as UInt32) { mirrorSet.append(VolumeID(rawValue: try reader.uniqueID())) }
+        var mirrors: [VolumeID] = []
+        for _ in 0..<(try reader.number() as UInt32) { mirrors.append(VolumeID(rawValue: try reader.uniqueID())) }
+        mirrorSet = mirrors
         firstLogNumber = LogNumber(rawValue: try reader.number())
         registeredVolumes = []
         for _ in 0..<(try reader.number() as UInt32) {
@@ -95,6 +96,12 @@ extension Superblock {
         let seconds = Int64(bitPattern: try reader.number())
         let nanoseconds: UInt32 = try reader.number()
         guard nanoseconds < 1_000_000_000, reader.isAtEnd else { throw ByteReader.Truncated() }
+        // A volume that is named twice would count twice, as a mirror or for the quorum of a start. And there must be a
+        // next epoch.
+        guard Set(mirrors).count == mirrors.count,
+            Set(registeredVolumes.map(\.id)).count == registeredVolumes.count,
+            max(epoch, promisedEpoch).rawValue <= UInt64(Int64.max), volumeIndex < Limits.maxVolumes
+        else { throw ByteReader.Truncated() }
         createdAt = Timestamp(seconds: seconds, nanoseconds: nanoseconds)
     }
 }

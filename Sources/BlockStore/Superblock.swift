@@ -53,8 +53,10 @@ public struct Superblock: Hashable, Sendable {
     /// The highest epoch that somebody has set out to begin, whether he came to it or not: at least `epoch`.
     /// No number up to this may be taken for another one.
     public var promisedEpoch: Epoch
-    /// The volumes whose metadata counts in this epoch.
-    public var mirrorSet: [VolumeID]
+    /// The volumes whose metadata counts in this epoch, each once, whatever is assigned.
+    public var mirrorSet: [VolumeID] {
+        didSet { mirrorSet = Self.withoutRepetition(mirrorSet) }
+    }
     /// Records at or beyond this number that carry an older epoch are void.
     public var firstLogNumber: LogNumber
     public var registeredVolumes: [RegisteredVolume]
@@ -73,11 +75,16 @@ public struct Superblock: Hashable, Sendable {
         self.defaultPolicy = defaultPolicy
         self.epoch = epoch
         self.promisedEpoch = max(epoch, promisedEpoch ?? epoch)
-        self.mirrorSet = mirrorSet
+        self.mirrorSet = Self.withoutRepetition(mirrorSet)
         self.firstLogNumber = firstLogNumber
         self.registeredVolumes = registeredVolumes
         self.handleKey = handleKey
         self.createdAt = createdAt
+    }
+
+    private static func withoutRepetition(_ volumes: [VolumeID]) -> [VolumeID] {
+        var seen: Set<VolumeID> = []
+        return volumes.filter { seen.insert($0).inserted }
     }
 }
 
@@ -102,7 +109,8 @@ public enum SuperblockError: Error, Hashable, Sendable, CustomStringConvertible 
 }
 
 extension Superblock {
-    static func path(volumeDirectory: String) -> String { volumeDirectory + "/superblock" }
+    /// Where it is in a volume.
+    public static func path(volumeDirectory: String) -> String { volumeDirectory + "/superblock" }
 
     /// `Limits.maxVolumes` (1024) registered volumes with paths of PATH_MAX (4096) bytes are 4 MiB and a bit.
     /// What is longer is cut off, and so damaged.
@@ -126,16 +134,27 @@ extension Superblock {
 
     /// Replaces the superblock of the volume; durable on return. After an error the old one or the new
     /// one is there. Callers take turns.
-    public func write(volumeDirectory: String, fileSystem: FileSystem) throws(IOError) {
+    /// - Parameter reserve: lends a descriptor when there is no other.
+    public func write(
+        volumeDirectory: String, fileSystem: FileSystem, reserve: DescriptorReserve? = nil
+    ) throws(IOError) {
+        /// Never more than one file is open at a time, so that one descriptor is enough.
+        func opening<Value>(_ body: () throws(IOError) -> Value) throws(IOError) -> Value {
+            if let reserve { try reserve.lend(body) } else { try body() }
+        }
+        // What was lent is free again when this ends.
+        defer { reserve?.fill() }
         let path = Self.path(volumeDirectory: volumeDirectory)
         let temporary = path + ".new"
-        let file = try fileSystem.open(temporary, .createOrOpen)
-        defer { file.close() }
-        // A crash may have left one.
-        try file.truncate(to: 0)
-        try file.write(encoded(), at: 0)
-        try file.sync()
+        let file = try opening { () throws(IOError) in try fileSystem.open(temporary, .createOrOpen) }
+        do {
+            defer { file.close() }
+            // A crash may have left one.
+            try file.truncate(to: 0)
+            try file.write(encoded(), at: 0)
+            try file.sync()
+        }
         try fileSystem.rename(temporary, to: path)
-        try fileSystem.syncDirectory(volumeDirectory)
+        try opening { () throws(IOError) in try fileSystem.syncDirectory(volumeDirectory) }
     }
 }

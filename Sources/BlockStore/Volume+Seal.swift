@@ -48,7 +48,7 @@ extension Volume {
                     try cut(block, generationStamp, length: length, checksums: checksums)
                 }
             } catch {
-                if error.isOutOfSpace { throw .notWritable(.noSpace(error)) }
+                if error.isOutOfSpace || error.isShortage { throw .notWritable(.noSpace(error)) }
                 fail(.inputOutput(error))
                 throw .notWritable(.targetFailed(.inputOutput(error)))
             }

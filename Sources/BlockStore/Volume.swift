@@ -6,7 +6,7 @@
 //
 // A volume is healthy until a write, a sync or the creation of a file fails with an I/O error; from then on it
 // takes no writes until the store is started again, since nobody knows any more what of it is durable. It is
-// still read from: what it returns is verified anyway. No room is not a failure.
+// still read from: what it returns is verified anyway. No room is not a failure, nor is a lack of descriptors or memory.
 //
 // Lock order: the locks are leaves, nothing is called while one is held.
 
@@ -161,14 +161,19 @@ public final class Volume: BlockTarget, BlockSource, Sendable {
     /// The superblock as it was read or written last.
     public var superblock: Superblock { currentSuperblock.withLock { $0 } }
 
-    /// Replaces the superblock; durable on return. An I/O error fails the volume. Blocks on the disk;
-    /// callers take turns.
-    public func writeSuperblock(_ superblock: Superblock) throws(VolumeFailure) {
+    /// Replaces the superblock; durable on return. An I/O error fails the volume; a lack of descriptors or memory says
+    /// nothing about it and doesn't: the volume then is one that lacks this superblock. Blocks on the disk; callers
+    /// take turns.
+    /// - Parameter reserve: lends a descriptor when there is no other.
+    public func writeSuperblock(
+        _ superblock: Superblock, reserve: DescriptorReserve? = nil
+    ) throws(VolumeFailure) {
         precondition(superblock.volumeID == id && superblock.storeID == storeID)
         if case .failed(let failure) = state { throw failure }
         do throws(IOError) {
-            try superblock.write(volumeDirectory: directory, fileSystem: fileSystem)
+            try superblock.write(volumeDirectory: directory, fileSystem: fileSystem, reserve: reserve)
         } catch {
+            if error.isShortage { throw .inputOutput(error) }
             // Even without room: the volume may now lack the epoch that the others have.
             fail(.inputOutput(error))
             throw .inputOutput(error)

@@ -84,8 +84,10 @@ extension EmbeddedFileService {
         _ log: Logger, _ bounds: StoreBounds
     ) throws(StoreRefusal) -> StoreCore {
         let epochs = EpochKeeper(
-            volumes: volumes, superblock: inspection.superblock, believed: inspection.mirrors.map(\.location.volume))
-        let mirrors = try levelMirrors(inspection, volumes, fileSystem)
+            volumes: volumes, superblock: inspection.superblock, believed: inspection.mirrors.map(\.location.volume),
+            fileSystem: fileSystem)
+        let failure = StoreFailure(log: log)
+        let mirrors = levelMirrors(inspection, volumes, fileSystem, log)
         guard
             epochs.advance(
                 mirrorSet: mirrors.map(\.volume), firstLogNumber: inspection.mirrors[0].position.logNumber.next)
@@ -94,8 +96,11 @@ extension EmbeddedFileService {
             throw StoreRefusal(.notWritable, "a new epoch cannot be written to \(failed.joined(separator: ", "))")
         }
         do throws(NamespaceError) {
+            // Those whose superblocks couldn't be written are none.
+            let recorded = epochs.mirrorSet
             let namespace = try Namespace.open(
-                mirrors, fileSystem: fileSystem, storeID: inspection.superblock.storeID, epoch: epochs.epoch,
+                mirrors.filter { recorded.contains($0.volume) }, fileSystem: fileSystem,
+                storeID: inspection.superblock.storeID, epoch: epochs.epoch,
                 logger: log,
                 onMirrorFailure: { failed, remaining in
                     log.error(
@@ -103,34 +108,42 @@ extension EmbeddedFileService {
                         metadata: ["failed": "\(failed)", "remaining": "\(remaining.count)"])
                     // Before anything is answered that the failed copy lacks, no start may believe it.
                     return epochs.mirrorsFailed(failed, remaining: remaining)
-                })
+                },
+                onFailure: { failure.occur("\($0)") })
             return StoreCore(
                 superblock: inspection.superblock, namespace: namespace,
                 volumes: VolumeSet(present: volumes, registered: inspection.superblock.registeredVolumes),
-                locks: inspection.locks, epochs: epochs, clock: clock, log: log, bounds: bounds)
+                locks: inspection.locks, epochs: epochs, failure: failure, clock: clock, log: log, bounds: bounds)
         } catch {
             throw StoreRefusal(.damaged, "the metadata cannot be opened: \(error)")
         }
     }
 
-    /// The mirrors of the next epoch, m + 1 where there are so many volumes, all equal to the best there is.
+    /// The mirrors of the next epoch, m + 1 where there are so many volumes, all equal to the best there is: whoever
+    /// sees that epoch may believe any one of them.
     private static func levelMirrors(
-        _ inspection: StoreInspection, _ volumes: [Volume], _ fileSystem: FileSystem
-    ) throws(StoreRefusal) -> [MirrorLocation] {
+        _ inspection: StoreInspection, _ volumes: [Volume], _ fileSystem: FileSystem, _ log: Logger
+    ) -> [MirrorLocation] {
         let best = inspection.mirrors[0]
-        // Those that are behind are believed too, but brought level when they are opened.
-        var mirrors = inspection.mirrors.map(\.location)
-        let wanted = inspection.superblock.defaultPolicy.parityUnits + 1
-        for volume in volumes.sorted(by: { $0.index < $1.index }) where mirrors.count < wanted {
-            guard !mirrors.contains(where: { $0.volume == volume.id }) else { continue }
-            let location = MirrorLocation(volume: volume.id, directory: volume.metadataDirectory)
+        var mirrors: [MirrorLocation] = []
+        func copy(to location: MirrorLocation) {
             do throws(NamespaceError) {
                 try Namespace.copy(from: best.location, to: location, fileSystem: fileSystem)
                 mirrors.append(location)
             } catch {
-                // A volume that can't take it is passed over; the next one may.
-                continue
+                // A volume that can't take it is passed over; the next one may, or this one later.
+                log.warning("the metadata could not be copied: \(error)")
             }
+        }
+        for mirror in inspection.mirrors {
+            // Those that are behind lack what was not answered before a crash.
+            if mirror.position == best.position { mirrors.append(mirror.location) } else { copy(to: mirror.location) }
+        }
+        let wanted = inspection.superblock.defaultPolicy.parityUnits + 1
+        let tried = Set(inspection.mirrors.map(\.location.volume))
+        for volume in volumes.sorted(by: { $0.index < $1.index })
+        where mirrors.count < wanted && !tried.contains(volume.id) {
+            copy(to: MirrorLocation(volume: volume.id, directory: volume.metadataDirectory))
         }
         return mirrors
     }

@@ -55,8 +55,8 @@ extension EmbeddedFileService {
             locks: inspection.locks,
             epochs: EpochKeeper(
                 volumes: volumes, superblock: inspection.superblock,
-                believed: inspection.mirrors.map(\.location.volume)),
-            clock: clock, log: log)
+                believed: inspection.mirrors.map(\.location.volume), fileSystem: fileSystem),
+            failure: StoreFailure(log: log), clock: clock, log: log)
         await core.noteDamage()
         let status = await core.status(isServed: false)
         await namespace.close()

@@ -50,6 +50,13 @@ public final class EmbeddedFileService: FileService {
         await core.restoreMirrors()
     }
 
+    /// Returns why the store has failed for good, when it has: nothing can be made durable any more, and it should be
+    /// closed. nil when the task is cancelled before.
+    public func waitForFailure() async -> String? { await core.failure.wait() }
+
+    /// Why the store has failed for good; nil while it goes on.
+    public var failure: String? { core.failure.reason }
+
     /// Makes everything durable and lets go of the volumes. No call may be under way or follow.
     /// Returns how many files' last bytes could not be made durable.
     public func close() async -> Int {
@@ -100,9 +107,11 @@ public final class EmbeddedFileService: FileService {
         guard offset <= Limits.maxFileBytes, UInt64(payload.count) <= Limits.maxFileBytes - offset else {
             throw .fileTooBig
         }
-        guard core.volumes.canTakeWrites(core.policy) else { throw .readOnly }
-        // Sampled before the bytes go in: if they are lost later, the verifier of a COMMIT differs.
+        // Sampled before the bytes go in: if they are lost later, the verifier of a COMMIT differs. And before the
+        // store's failure is asked for, see there.
         let verifier = core.verifier.current
+        guard !core.failure.hasOccurred else { throw .inputOutput }
+        guard core.volumes.canTakeWrites(core.policy) else { throw .readOnly }
         do throws(WriteBackError) {
             let change = try await writeBack.write(
                 payload, to: context, at: offset, isStable: stability != .unstable,
@@ -132,6 +141,8 @@ public final class EmbeddedFileService: FileService {
         } catch {
             throw FileError(error)
         }
+        // Also of a file whose bytes are all durable: the store answers for nothing any more.
+        guard !core.failure.hasOccurred else { throw .inputOutput }
         // Sampled after the bytes are durable.
         let verifier = core.verifier.current
         // Others may have written meanwhile. Attributes from before the wait would make a client take their

@@ -10,10 +10,15 @@
 //
 // In the second step the mirrors come first: whoever sees the new epoch on any volume must find a mirror of it.
 //
+// An epoch names each mirror once, and only mirrors that are level with the namespace: which those are, the namespace
+// says. It may know more of them than are recorded, after a lack of descriptors say; never are more recorded than it
+// has, once an answer was given. What superblocks may name since an epoch was begun by half is in `named`.
+//
 // Callers take turns: the start, then the namespace thread.
 
 internal import BlockStore
 internal import Model
+internal import Platform
 internal import Synchronization
 
 /// Advances the epoch on the volumes of a store.
@@ -22,37 +27,50 @@ final class EpochKeeper: Sendable {
         /// Of the current epoch.
         var superblock: Superblock
         var promised: Epoch
-        /// Volumes whose mirror failed since the start.
-        var lost: Set<VolumeID> = []
+        /// The mirrors of the current epoch, and of those that were begun after it and didn't come about.
+        var named: Set<VolumeID>
     }
     private let volumes: [Volume]
     /// N − m.
     private let quorum: Int
     private let state: Mutex<State>
+    /// A superblock that can't be written for want of a descriptor would stop the store.
+    private let reserve: DescriptorReserve
 
     /// - Parameters:
     ///   - superblock: of the highest epoch.
     ///   - believed: those of its mirrors that are there and whole.
-    init(volumes: [Volume], superblock: Superblock, believed: [VolumeID]) {
+    init(volumes: [Volume], superblock: Superblock, believed: [VolumeID], fileSystem: FileSystem) {
         self.volumes = volumes
         quorum = superblock.registeredVolumes.count - superblock.defaultPolicy.parityUnits
+        let named = Set(superblock.mirrorSet).union(believed)
         var superblock = superblock
         superblock.mirrorSet = believed
         let promised = volumes.map(\.superblock.promisedEpoch).max() ?? superblock.promisedEpoch
-        state = Mutex(State(superblock: superblock, promised: promised))
+        state = Mutex(State(superblock: superblock, promised: promised, named: named))
+        reserve = DescriptorReserve(
+            paths: volumes.map { Superblock.path(volumeDirectory: $0.directory) }, fileSystem: fileSystem)
     }
 
     var epoch: Epoch { state.withLock { $0.superblock.epoch } }
+    /// The mirrors that are recorded in the current epoch.
     var mirrorSet: [VolumeID] { state.withLock { $0.superblock.mirrorSet } }
-    /// Volumes whose mirror failed since the start: they get no other one.
-    var lostMirrors: Set<VolumeID> { state.withLock { $0.lost } }
+
+    /// Whether enough volumes take writes for a new epoch, as far as is known.
+    var canAdvance: Bool { volumes.count { $0.isHealthy } >= quorum }
+
+    /// Lets go of the descriptor that is kept for superblocks. To be called last.
+    func close() { reserve.release() }
 
     /// Begins a new epoch with these mirrors. Blocks on the disks.
     ///
-    /// A mirror whose volume can't be written any more is left out, as long as another one remains. Returns
-    /// false, and the store must not go on, when none remains or too few volumes could be written.
+    /// A mirror whose volume can't be written is left out, as long as another one remains. Returns false, and the store
+    /// must not go on, when none remains or too few volumes could be written.
     func advance(mirrorSet: [VolumeID], firstLogNumber: LogNumber? = nil) -> Bool {
-        var mirrors = mirrorSet
+        // In time, for all that open files want it to.
+        reserve.fill()
+        var seen: Set<VolumeID> = []
+        var mirrors = mirrorSet.filter { id in volumes.contains { $0.id == id } && seen.insert(id).inserted }
         while !mirrors.isEmpty {
             switch tryAdvance(mirrors, firstLogNumber) {
             case .done: return true
@@ -78,7 +96,7 @@ final class EpochKeeper: Sendable {
             guard volume.isHealthy else { return false }
             var superblock = volume.superblock
             superblock.promisedEpoch = next.epoch
-            return (try? volume.writeSuperblock(superblock)) != nil
+            return (try? volume.writeSuperblock(superblock, reserve: reserve)) != nil
         }
         guard promises >= quorum else { return .tooFewVolumes }
 
@@ -90,34 +108,53 @@ final class EpochKeeper: Sendable {
                 next.registeredVolumes[index].lastKnownPath = volume.directory
             }
         }
+        state.withLock { $0.named.formUnion(mirrorSet) }
         var written = 0
         for volume in volumes where mirrorSet.contains(volume.id) {
-            guard (try? volume.writeSuperblock(next.of(volume))) != nil else { return .failedMirror(volume.id) }
+            guard (try? volume.writeSuperblock(next.of(volume), reserve: reserve)) != nil else {
+                return .failedMirror(volume.id)
+            }
             written += 1
         }
         for volume in volumes where !mirrorSet.contains(volume.id) && volume.isHealthy {
-            if (try? volume.writeSuperblock(next.of(volume))) != nil { written += 1 }
+            if (try? volume.writeSuperblock(next.of(volume), reserve: reserve)) != nil { written += 1 }
         }
         guard written >= quorum else { return .tooFewVolumes }
-        state.withLock { $0.superblock = next }
+        state.withLock { state in
+            state.superblock = next
+            state.named = Set(mirrorSet)
+        }
         return .done
     }
 
-    /// Mirrors were given up; a new epoch begins without them.
+    /// Mirrors were given up; a new epoch begins without them, if any superblock may name them. Returns whether the
+    /// store may go on: with a mirror that is recorded.
     func mirrorsFailed(_ failed: [VolumeID], remaining: [VolumeID]) -> Bool {
-        state.withLock { $0.lost.formUnion(failed) }
         // Without a mirror there is nothing to begin: the superblocks go on naming the last ones.
-        return advance(mirrorSet: remaining)
+        let mustAdvance = state.withLock { state in
+            failed.contains(where: state.named.contains)
+                || !remaining.contains(where: state.superblock.mirrorSet.contains)
+        }
+        return mustAdvance ? advance(mirrorSet: remaining) : true
     }
 
-    /// A mirror was added; a new epoch begins with it, unless it has failed again already.
-    func mirrorAdded(_ volume: VolumeID) -> Bool {
-        if lostMirrors.contains(volume) { return false }
-        return advance(mirrorSet: mirrorSet + [volume])
+    /// Begins a new epoch with all the mirrors that the namespace has, and returns whether `volume` is recorded as one
+    /// of them. If not, it must be given up, which `mirrorsFailed` takes note of.
+    func mirrorAdded(_ volume: VolumeID, mirrors: [VolumeID]) -> Bool {
+        guard mirrors.contains(volume), advance(mirrorSet: mirrors) else { return false }
+        return mirrorSet.contains(volume)
     }
 
-    /// A volume that can't be made a mirror is not tried again.
-    func giveUpMirror(_ volume: VolumeID) { state.withLock { _ = $0.lost.insert(volume) } }
+    /// Records mirrors that the namespace has and the current epoch lacks, since their superblocks could not be
+    /// written for a while. Returns whether all whose volumes are healthy are recorded. If not nothing is lost: they are
+    /// level, whoever names them.
+    func recordAll(of mirrors: [VolumeID]) -> Bool {
+        func isComplete() -> Bool {
+            let recorded = mirrorSet
+            return volumes.allSatisfy { !$0.isHealthy || !mirrors.contains($0.id) || recorded.contains($0.id) }
+        }
+        return isComplete() || advance(mirrorSet: mirrors) && isComplete()
+    }
 }
 
 extension Superblock {

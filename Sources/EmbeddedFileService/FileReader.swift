@@ -204,7 +204,7 @@ struct FileReader {
     }
 
     private func read(_ wanted: GroupRead) async throws(FileError) -> Payload {
-        let group = try await core.group(wanted.group)
+        let group = try await core.group(wanted.group, holding: wanted.range.upperBound)
         let reader = StripedReader<Volume>(counters: core.striping, memory: core.decodingMemory) { [core] bad in
             core.note(bad)
         }

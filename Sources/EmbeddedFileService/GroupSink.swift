@@ -288,7 +288,7 @@ struct GroupSink: WriteBackSink {
             var rows: [BlockGroup] = []
             for (output, length) in zip(outputs, lengths) {
                 var row = output.row
-                if output.isRecorded { row = try transaction.existingGroup(row.id) }
+                if output.isRecorded { row = try transaction.published(row.id) }
                 row.length = length
                 row.isSealed = output !== open
                 rows.append(row)

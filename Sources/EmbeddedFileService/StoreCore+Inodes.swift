@@ -216,7 +216,7 @@ extension StoreCore {
         var rows = rows
         let given = Set(rows.map(\.id))
         let changes = edit.liveByteChanges
-        for id in changes.keys where !given.contains(id) { rows.append(try transaction.existingGroup(id)) }
+        for id in changes.keys where !given.contains(id) { rows.append(try transaction.published(id)) }
 
         for extent in edit.removed {
             try transaction.put(.removeExtent(file: file, offset: extent.range.lowerBound))

@@ -36,6 +36,7 @@ final class StoreCore: Sendable {
     let deletions = DeletionQueue()
     /// Of the maps of pending writes.
     let writeEpochs = EpochDomain()
+    let failure: StoreFailure
     let verifier: VerifierSource
     let damage = DamageLog()
     let striping = StripingCounters()
@@ -49,10 +50,12 @@ final class StoreCore: Sendable {
     let bounds: StoreBounds
     /// On the volumes, until the store is closed.
     private let locks: [File]
+    /// See StoreCore+Mirrors.swift.
+    let mirrorRetries: Mutex<MirrorRetries>
 
     init(
         superblock: Superblock, namespace: Namespace, volumes: VolumeSet, locks: [File], epochs: EpochKeeper,
-        clock: SystemClock, log: Logger, bounds: StoreBounds = StoreBounds()
+        failure: StoreFailure, clock: SystemClock, log: Logger, bounds: StoreBounds = StoreBounds()
     ) {
         self.bounds = bounds
         self.locks = locks
@@ -62,13 +65,14 @@ final class StoreCore: Sendable {
         self.namespace = namespace
         self.volumes = volumes
         self.epochs = epochs
+        self.failure = failure
+        verifier = failure.verifier
+        mirrorRetries = Mutex(MirrorRetries(mirrors: epochs.mirrorSet))
         self.clock = clock
         self.log = log
         complaints = StoreLog(log, clock: clock)
         nodes = FileNodeTable(capacity: bounds.maxCachedNodes)
         groups = GroupTable(capacity: bounds.maxCachedNodes)
-        var random = SystemRandomNumberGenerator()
-        verifier = VerifierSource(using: &random)
     }
 
     /// Runs a body on the namespace thread; returns when what it changed is durable. See `Namespace.perform`.
@@ -155,18 +159,19 @@ final class StoreCore: Sendable {
     /// The node of an inode that was just read. On the namespace thread.
     func loadNode(_ inode: Inode, _ transaction: inout Transaction) throws(FileError) -> FileNode {
         if let node = nodes[inode.id] { return node }
-        let node = FileNode(inode, extents: try transaction.allExtents(of: inode.id), writes: writeEpochs)
+        let extents = inode.type == .regular ? try transaction.allExtents(of: inode.id) : []
+        let node = FileNode(inode, extents: extents, writes: writeEpochs)
         nodes.insert(node)
         return node
     }
 
-    /// What is known of a block group that an extent names.
-    func group(_ id: BlockGroupID) async throws(FileError) -> BlockGroup {
-        if let group = groups[id] { return group }
+    /// What is known of a block group of which an extent names the bytes up to `end`.
+    func group(_ id: BlockGroupID, holding end: UInt64) async throws(FileError) -> BlockGroup {
+        if let group = groups[id], group.length >= end { return group }
         return try await look { [groups] transaction throws(FileError) in
             // Retired while this waited its turn?
-            if let group = groups[id] { return group }
-            let group = try transaction.existingGroup(id)
+            if let group = groups[id], group.length >= end { return group }
+            let group = try transaction.published(id, holding: end)
             groups.update(group)
             return group
         }
@@ -226,41 +231,9 @@ final class StoreCore: Sendable {
         await volumes.check(now: clock.elapsed())
     }
 
-    /// Gives up the mirrors of volumes that have failed, and makes others where there are too few.
-    func restoreMirrors() async {
-        for id in epochs.mirrorSet where volumes[id]?.isHealthy != true {
-            do throws(NamespaceError) {
-                try await namespace.dropMirror(on: id)
-            } catch {
-                log.error("the metadata cannot be written any more: \(error)")
-                return
-            }
-        }
-        guard epochs.mirrorSet.count < policy.parityUnits + 1 else { return }
-        let candidate = volumes.present.first {
-            $0.isHealthy && !epochs.mirrorSet.contains($0.id) && !epochs.lostMirrors.contains($0.id)
-        }
-        guard let candidate else { return }
-        let place: Logger.Metadata = ["volume": "\(candidate.directory)"]
-        do throws(NamespaceError) {
-            try await namespace.addMirror(
-                MirrorLocation(volume: candidate.id, directory: candidate.metadataDirectory))
-            // On the namespace thread, in turn with the loss of mirrors.
-            let isRecorded = try? await transact { [epochs] _ throws(FileError) in epochs.mirrorAdded(candidate.id) }
-            if isRecorded == true {
-                log.notice("the metadata have another copy", metadata: place)
-            } else {
-                log.error("a new copy of the metadata could not be recorded", metadata: place)
-                try await namespace.dropMirror(on: candidate.id)
-            }
-        } catch {
-            log.error("the metadata could not be copied: \(error)", metadata: place)
-            epochs.giveUpMirror(candidate.id)
-        }
-    }
-
     func close() async {
         await namespace.close()
+        epochs.close()
         volumes.close()
         for lock in locks { lock.close() }
     }

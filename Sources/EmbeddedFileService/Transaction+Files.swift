@@ -16,9 +16,9 @@ extension Transaction {
         return inode
     }
 
+    /// The inode that a row names.
     mutating func existing(_ id: FileID) throws(FileError) -> Inode {
-        guard let inode = try inodeIfAny(id) else { throw .stale }
-        return inode
+        do throws(NamespaceError) { return try existingInode(id) } catch { throw FileError(error) }
     }
 
     mutating func directory(_ file: FileReference) throws(FileError) -> Inode {
@@ -30,8 +30,7 @@ extension Transaction {
     mutating func childIfAny(_ name: FileName, of directory: Inode) throws(FileError) -> Inode? {
         do throws(NamespaceError) {
             guard let entry = try entry(directory.id, name) else { return nil }
-            guard let inode = try inode(entry.child) else { throw .damaged("an entry without its inode") }
-            return inode
+            return try existingInode(entry.child)
         } catch {
             throw FileError(error)
         }
@@ -48,7 +47,7 @@ extension Transaction {
 
     mutating func allExtents(of file: FileID) throws(FileError) -> [Extent] {
         do throws(NamespaceError) {
-            return try extents(file)
+            return try allExtents(file)
         } catch {
             throw FileError(error)
         }
@@ -58,9 +57,9 @@ extension Transaction {
         do throws(NamespaceError) { return try group(id) } catch { throw FileError(error) }
     }
 
-    mutating func existingGroup(_ id: BlockGroupID) throws(FileError) -> BlockGroup {
-        guard let group = try groupIfAny(id) else { throw .inputOutput }
-        return group
+    /// A group that an extent names, or a stream has published, with the bytes up to `end`.
+    mutating func published(_ id: BlockGroupID, holding end: UInt64 = 0) throws(FileError) -> BlockGroup {
+        do throws(NamespaceError) { return try existingGroup(id, holding: end) } catch { throw FileError(error) }
     }
 
     mutating func entries(

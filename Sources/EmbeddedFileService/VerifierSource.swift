@@ -12,6 +12,7 @@ internal import Synchronization
 final class VerifierSource: Sendable {
     private let value: Atomic<UInt64>
     private let changeCount = Atomic<UInt64>(0)
+    private let isFinal = Atomic(false)
 
     init(using generator: inout some RandomNumberGenerator) {
         value = Atomic(generator.next())
@@ -23,6 +24,15 @@ final class VerifierSource: Sendable {
 
     /// Bytes were lost.
     func change() {
+        if !isFinal.load(ordering: .sequentiallyConsistent) { increment() }
+    }
+
+    /// All bytes that aren't durable are lost, and no other ones are accepted: this change covers every later one.
+    func changeForGood() {
+        if !isFinal.exchange(true, ordering: .sequentiallyConsistent) { increment() }
+    }
+
+    private func increment() {
         value.wrappingAdd(1, ordering: .sequentiallyConsistent)
         changeCount.wrappingAdd(1, ordering: .relaxed)
     }

@@ -159,6 +159,14 @@ final class MetadataState {
         return inode
     }
 
+    /// The inode of a file that other rows name: one that is missing is damage.
+    func existingInode(_ id: FileID) throws(NamespaceError) -> Inode {
+        if let inode = (changed.inodes[id] ?? cache.inode(id))?.value { return inode }
+        let inode = try mirrors.read { mirror throws(MirrorError) in try mirror.existingInode(id) }
+        cache.add(.present(inode), for: id)
+        return inode
+    }
+
     func entry(_ directory: FileID, _ name: FileName) throws(NamespaceError) -> EntryRow? {
         let key = MetadataCache.EntryKey(directory: directory, name: name)
         if let known = changed.entries[key] ?? cache.entry(key) { return known.value }

@@ -102,11 +102,18 @@ extension Namespace {
     ///   - onMirrorFailure: is told of mirrors that have been given up, on the namespace thread, before
     ///     anybody is answered who relies on the ones that remain: the place to write down, durably, which
     ///     those are. It may block. Returns whether they are enough to go on.
+    ///   - onFailure: is told once, on the namespace thread and before anybody is answered, that the namespace has failed
+    ///     for good. Must not block.
     public static func open(
         _ mirrors: [MirrorLocation], fileSystem: FileSystem, storeID: StoreID, epoch: Epoch,
         isForReading: Bool = false, cacheLimit: Int = 65_536, logger: Logger,
-        onMirrorFailure: @escaping @Sendable (_ failed: [VolumeID], _ remaining: [VolumeID]) -> Bool
+        onMirrorFailure: @escaping @Sendable (_ failed: [VolumeID], _ remaining: [VolumeID]) -> Bool,
+        onFailure: @escaping @Sendable (NamespaceError) -> Void = { _ in }
     ) throws(NamespaceError) -> Namespace {
+        // SQLite's locks are off: a database that is opened twice would be destroyed.
+        guard Set(mirrors.map(\.volume)).count == mirrors.count, Set(mirrors.map(\.path)).count == mirrors.count else {
+            throw .inputOutput("a mirror is named twice")
+        }
         var failures: [(volume: VolumeID, reason: String)] = []
         var opened: [(mirror: Mirror, position: MirrorPosition)] = []
         func closeAll() { for (mirror, _) in opened { mirror.close() } }
@@ -152,7 +159,8 @@ extension Namespace {
         }
         for failure in failures { logger.error("a metadata mirror cannot be used: \(failure.reason)") }
         let set = MirrorSet(
-            level, lastNumber: best.position.logNumber, logger: logger, onFailure: onMirrorFailure)
+            level, lastNumber: best.position.logNumber, logger: logger, onMirrorFailure: onMirrorFailure,
+            onFailure: onFailure)
         do throws(NamespaceError) {
             if !failures.isEmpty, !onMirrorFailure(failures.map(\.volume), set.volumes) {
                 throw .failed(failures.map(\.reason).joined(separator: "; "))

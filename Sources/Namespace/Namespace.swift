@@ -131,9 +131,16 @@ public final class Namespace: Sendable {
     }
 
     /// Copies the state to a new mirror, in place of whatever is there, and makes it one of the mirrors. Bodies
-    /// wait meanwhile. When this returns, everything that was answered is on it; that it counts as a mirror
-    /// at the next start is for the caller to say, in the superblocks.
-    public func addMirror(_ location: MirrorLocation) async throws(NamespaceError) {
+    /// wait meanwhile.
+    ///
+    /// When this returns, everything that was answered is on the mirror, and `record` has said that it counts as one.
+    /// If this throws it is none; a copy that failed has left nothing behind that wasn't there before.
+    /// - Parameter record: is given all mirrors, the new one included, on the namespace thread, so that none can fail
+    ///   or be dropped between the copy and its record: the place to write down, durably, which those are. It may
+    ///   block. Returns whether the new one is recorded; if not, it is given up and `onMirrorFailure` is told.
+    public func addMirror(
+        _ location: MirrorLocation, record: @escaping @Sendable (_ mirrors: [VolumeID]) -> Bool
+    ) async throws(NamespaceError) {
         let isClosed = queue.withLock { $0.isClosed }
         guard !isClosed else { throw .closed }
         try await thread.run { [self] () throws(NamespaceError) in
@@ -141,15 +148,24 @@ public final class Namespace: Sendable {
             guard !mirrors.volumes.contains(location.volume) else {
                 throw .inputOutput("\(location.path) is a mirror already")
             }
-            let source = try mirrors.committedPrimary()
+            try mirrors.add(try copy(to: location, from: try mirrors.committed()), record: record)
+        }
+    }
+
+    /// Builds and opens a mirror with the content of the first of the sources that is whole.
+    private func copy(to location: MirrorLocation, from sources: [Mirror]) throws(NamespaceError) -> Mirror {
+        var reasons: [String] = []
+        for source in sources {
             do throws(MirrorError) {
                 try Mirror.build(at: location, fileSystem, copying: source.connection)
-                let mirror = try Mirror(location, fileSystem)
-                mirrors.add(mirror)
+                return try Mirror(location, fileSystem)
             } catch {
-                throw .inputOutput("\(location.path): \(error)")
+                reasons.append("\(location.path), from \(source.location.path): \(error)")
+                // Another source wouldn't make the target's disk better.
+                if case .sqlite = error { break }
             }
         }
+        throw .inputOutput(reasons.joined(separator: "; "))
     }
 
     /// Gives up the mirror on a volume that has failed, if there is one; `onMirrorFailure` is told as of any other.
@@ -161,11 +177,21 @@ public final class Namespace: Sendable {
         }
     }
 
-    /// The volumes whose mirrors are in use.
+    /// The volumes whose mirrors are in use; throws when nothing works any more.
     public func mirrorVolumes() async throws(NamespaceError) -> [VolumeID] {
+        try await withMirrors { $0 }
+    }
+
+    /// Runs `body` with the volumes whose mirrors are in use, on the namespace thread, so that they are what they are
+    /// until it returns. It may block. Throws when nothing works any more.
+    public func withMirrors<Value: Sendable>(
+        _ body: @escaping @Sendable (_ mirrors: [VolumeID]) -> Value
+    ) async throws(NamespaceError) -> Value {
         let isClosed = queue.withLock { $0.isClosed }
         guard !isClosed else { throw .closed }
-        return await thread.run { [self] in confined.state.mirrors.volumes }
+        return try await thread.run { [self] () throws(NamespaceError) in
+            body(try confined.state.mirrors.committed().map(\.location.volume))
+        }
     }
 
     /// Finishes what was submitted, and closes the mirrors. Later calls throw `closed`.

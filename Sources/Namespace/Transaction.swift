@@ -36,6 +36,12 @@ public struct Transaction: ~Copyable {
 
     public mutating func inode(_ id: FileID) throws(NamespaceError) -> Inode? { try state.inode(id) }
 
+    /// The inode of a file that other rows name, as an entry does. A mirror that lacks it is damaged, and another one is
+    /// asked.
+    public mutating func existingInode(_ id: FileID) throws(NamespaceError) -> Inode {
+        try state.existingInode(id)
+    }
+
     public mutating func entry(_ directory: FileID, _ name: FileName) throws(NamespaceError) -> NamespaceEntry? {
         try state.entry(directory, name).map { NamespaceEntry(name: $0.name, cookie: $0.cookie, child: $0.child) }
     }
@@ -60,6 +66,21 @@ public struct Transaction: ~Copyable {
         return try state.mirrors.read { mirror throws(MirrorError) in
             try mirror.extents(file, overlapping: range)
         }
+    }
+
+    /// All extents of a file that has an inode, whole, in order, checked against the inode: none overlaps another, and
+    /// none is missing. A mirror on which they contradict each other is damaged, and another one is asked. Not from the
+    /// cache.
+    public mutating func allExtents(_ file: FileID) throws(NamespaceError) -> [Extent] {
+        try state.mirrors.read { mirror throws(MirrorError) in try mirror.allExtents(file) }
+    }
+
+    /// The group that an extent names, with at least the bytes up to `end`. A mirror that lacks it is damaged, and
+    /// another one is asked. Not from the cache.
+    public mutating func existingGroup(
+        _ id: BlockGroupID, holding end: UInt64 = 0
+    ) throws(NamespaceError) -> BlockGroup {
+        try state.mirrors.read { mirror throws(MirrorError) in try mirror.existingGroup(id, holding: end) }
     }
 
     /// Not from the cache.

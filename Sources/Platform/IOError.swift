@@ -20,5 +20,8 @@ public struct IOError: Error, Hashable, Sendable, CustomStringConvertible {
     /// This process or machine lacks descriptors or memory: says nothing about the file or its disk.
     public var isShortage: Bool { code == EMFILE || code == ENFILE || code == ENOMEM }
 
+    /// No descriptor was left: the call has done nothing, and may be made again.
+    public var isDescriptorShortage: Bool { code == EMFILE || code == ENFILE }
+
     public var description: String { "\(operation) \(path): \(String(cString: strerror(code)))" }
 }

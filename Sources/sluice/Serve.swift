@@ -1,4 +1,4 @@
-// `sluice serve`: opens a store and answers NFS and MOUNT until SIGTERM.
+// `sluice serve`: opens a store and answers NFS and MOUNT until SIGTERM, or until the store has failed for good.
 
 import ArgumentParser
 import EmbeddedFileService
@@ -152,13 +152,25 @@ struct Gateway: Service {
 
         await serveUntilShutdown(reload: reload, hangups: hangups)
 
-        log.info("stopping: no new calls, settling files")
+        if files.failure == nil {
+            log.info("stopping: no new calls, settling files")
+        } else {
+            log.critical("stopping, since the store has failed: no new calls; a new start may find it whole")
+        }
         if let registration { await registration.unregister(log: log) }
         let failures = await stop(control, server)
-        guard failures == 0 else {
-            throw Refusal(.inputOutput, "the last bytes of \(failures) files could not be written; see the log")
-        }
+        // It may also have failed while files were settled.
+        if let refusal = Self.refusal(unsettledFiles: failures, storeFailure: files.failure) { throw refusal }
         log.info("stopped; everything is durable")
+    }
+
+    /// How the process ends that has stopped serving; nil: well.
+    static func refusal(unsettledFiles: Int, storeFailure: String?) -> Refusal? {
+        if let storeFailure {
+            return Refusal(.inputOutput, "the store has failed, only what was committed is durable: \(storeFailure)")
+        }
+        guard unsettledFiles > 0 else { return nil }
+        return Refusal(.inputOutput, "the last bytes of \(unsettledFiles) files could not be written; see the log")
     }
 
     /// Answers nobody any more and makes everything durable; returns how many files it could not settle.
@@ -173,21 +185,26 @@ struct Gateway: Service {
         return await files.close()
     }
 
-    /// Returns when shutdown begins; until then ticks the files once a second, and reloads the exports at SIGHUP.
+    /// Returns when shutdown begins, or the store has failed; until then ticks the files once a second, and reloads the
+    /// exports at SIGHUP.
     private func serveUntilShutdown(
         reload: ExportReload<EmbeddedFileService>, hangups: UnixSignalsSequence
     ) async {
         await cancelWhenGracefulShutdown { [files] in
-            await withTaskGroup(of: Void.self) { tasks in
+            await withTaskGroup(of: Bool.self) { tasks in
                 tasks.addTask {
                     while !Task.isCancelled {
                         try? await Task.sleep(for: .seconds(1))
                         await files.tick()
                     }
+                    return false
                 }
                 tasks.addTask {
                     for await _ in hangups { await reload.run() }
+                    return false
                 }
+                tasks.addTask { await files.waitForFailure() != nil }
+                for await hasFailed in tasks where hasFailed { tasks.cancelAll() }
             }
         }
     }

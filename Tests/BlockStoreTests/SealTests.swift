@@ -41,6 +41,23 @@ struct SealTests {
         }
     }
 
+    @Test("a block that can't be sealed for want of descriptors fails no volume")
+    func shortage() async throws {
+        let bytes = randomBytes(3000, seed: 2)
+        let simulated = try SimulatedVolume()
+        try await simulated.volume.write(bytes)
+        // The sealing reads first, which a volume's failure isn't about.
+        simulated.disk.inject(Fault(metaPath + ".new", .open, code: 24))
+        let error = await #expect(throws: BlockSealError.self) { try await Self.seal(simulated.volume, 1300) }
+        guard case .notWritable(.noSpace) = error else {
+            Issue.record("\(String(describing: error))")
+            return
+        }
+        #expect(simulated.volume.isHealthy)
+        simulated.disk.removeFaults()
+        try await Self.seal(simulated.volume, 1300)
+    }
+
     @Test("a cut within a chunk makes that chunk's checksum anew, with power lost at any call of the sealing")
     func withinChunk() async throws {
         let bytes = randomBytes(3000, seed: 1)

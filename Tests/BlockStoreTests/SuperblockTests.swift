@@ -85,6 +85,71 @@ struct SuperblockTests {
         }
     }
 
+    @Test("a mirror is named once, whatever it is made with or told")
+    func repeatedMirrors() throws {
+        let (_, superblock) = try diskWithSuperblock(seed: 5)
+        let ids = superblock.registeredVolumes.map(\.id)
+        var changed = superblock
+        changed.mirrorSet = [ids[1], ids[0], ids[1], ids[1]]
+        #expect(changed.mirrorSet == [ids[1], ids[0]])
+        let made = Superblock(
+            storeID: superblock.storeID, volumeID: ids[0], volumeIndex: 0, defaultPolicy: superblock.defaultPolicy,
+            epoch: superblock.epoch, mirrorSet: [ids[0], ids[0]], firstLogNumber: superblock.firstLogNumber,
+            registeredVolumes: superblock.registeredVolumes, handleKey: superblock.handleKey,
+            createdAt: superblock.createdAt)
+        #expect(made.mirrorSet == [ids[0]])
+    }
+
+    @Test("a volume that is named twice on the disk, as a mirror or as registered, is damage under a right checksum")
+    func repeatedVolumes() throws {
+        let (disk, superblock) = try diskWithSuperblock(seed: 5)
+        let mirrors = superblock.mirrorSet
+        #expect(mirrors.count == 3)
+        let whole = try #require(disk.content(of: path))
+        // Magic, version, length; then store, volume, index, policy's name, epoch, promise, number of mirrors.
+        let firstMirror = 25 + 8 + 16 + 16 + 4 + (4 + superblock.defaultPolicy.description.utf8.count) + 8 + 8 + 4
+        // Log number and number of volumes; each with its index and path.
+        let firstVolume = firstMirror + 16 * mirrors.count + 8 + 4
+        let volumeBytes = 16 + 4 + 4 + superblock.registeredVolumes[0].lastKnownPath.utf8.count
+        for (from, to) in [(firstMirror, firstMirror + 32), (firstVolume, firstVolume + volumeBytes)] {
+            var bytes = Array(whole.dropLast(4))
+            bytes.replaceSubrange(to..<to + 16, with: bytes[from..<from + 16])
+            withUnsafeBytes(of: CRC32C.checksum(bytes).bigEndian) { bytes += Array($0) }
+            try write(bytes, disk)
+            #expect(throws: SuperblockError.damaged(path: path, reason: "its fields make no sense")) {
+                try Superblock.read(volumeDirectory: "/v", fileSystem: disk)
+            }
+        }
+    }
+
+    @Test("an epoch without a next one is damage")
+    func lastEpoch() throws {
+        let (disk, superblock) = try diskWithSuperblock(seed: 6)
+        var last = superblock
+        last.promisedEpoch = Epoch(rawValue: 1 << 63)
+        try last.write(volumeDirectory: "/v", fileSystem: disk)
+        #expect(throws: SuperblockError.self) { try Superblock.read(volumeDirectory: "/v", fileSystem: disk) }
+    }
+
+    @Test("is replaced with the one descriptor of the reserve when no other is left")
+    func withoutDescriptors() throws {
+        let (disk, superblock) = try diskWithSuperblock(seed: 7)
+        var new = superblock
+        new.promisedEpoch = superblock.promisedEpoch.next
+        let reserve = DescriptorReserve(paths: [path], fileSystem: disk)
+        reserve.fill()
+        disk.maxOpenFiles = disk.openFileCount
+        #expect(throws: IOError.self) { try new.write(volumeDirectory: "/v", fileSystem: disk) }
+        for _ in 0..<3 {
+            new.promisedEpoch = new.promisedEpoch.next
+            try new.write(volumeDirectory: "/v", fileSystem: disk, reserve: reserve)
+            #expect(reserve.isFull)
+        }
+        disk.maxOpenFiles = nil
+        let after = disk.crash(seed: 1)
+        #expect(try Superblock.read(volumeDirectory: "/v", fileSystem: after) == new)
+    }
+
     @Test("with the power lost at any call of a rewrite, the old one or the new one is there")
     func atomicReplacement() throws {
         var seen: Set<Epoch> = []

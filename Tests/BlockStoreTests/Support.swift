@@ -15,7 +15,7 @@ func makeSuperblock(using random: inout some RandomNumberGenerator) throws -> Su
     return Superblock(
         storeID: StoreID(rawValue: UniqueID(using: &random)), volumeID: volumes[0].id, volumeIndex: 0,
         defaultPolicy: try ErasureCodingPolicy(policies.randomElement(using: &random)!),
-        epoch: Epoch(rawValue: random.next()), mirrorSet: volumes.shuffled(using: &random).prefix(3).map(\.id),
+        epoch: Epoch(rawValue: random.next() >> 1), mirrorSet: volumes.shuffled(using: &random).prefix(3).map(\.id),
         firstLogNumber: LogNumber(rawValue: random.next()), registeredVolumes: volumes,
         handleKey: HandleKey(using: &random),
         createdAt: Timestamp(seconds: Int64(bitPattern: random.next()), nanoseconds: 999_999_999))

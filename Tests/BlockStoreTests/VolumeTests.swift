@@ -128,6 +128,22 @@ struct VolumeTests {
         #expect(!simulated.volume.isHealthy)
     }
 
+    @Test(
+        "a superblock that can't be written for want of descriptors or memory fails no volume", arguments: [23, 24, 12])
+    func superblockInShortage(code: Int32) throws {
+        let simulated = try SimulatedVolume()
+        let old = simulated.volume.superblock
+        var superblock = old
+        superblock.promisedEpoch = old.promisedEpoch.next
+        simulated.disk.inject(Fault("/v/superblock", .open, code: code))
+        #expect(throws: VolumeFailure.self) { try simulated.volume.writeSuperblock(superblock) }
+        #expect(simulated.volume.isHealthy && simulated.failures.all.isEmpty)
+        #expect(simulated.volume.superblock == old)
+        simulated.disk.removeFaults()
+        try simulated.volume.writeSuperblock(superblock)
+        #expect(simulated.volume.superblock == superblock)
+    }
+
     @Test("a read doesn't wait for a sync")
     func readDuringSync() async throws {
         let simulated = try SimulatedVolume()

@@ -266,7 +266,9 @@ struct DiskFaultTests {
         for volume in 0..<5 { store.disk.inject(Fault("/v\(volume)/metadata/", .sync, code: EIO)) }
         await #expect(throws: FileError.inputOutput) { try await store.service.make("g") }
         await #expect(throws: FileError.inputOutput) { try await store.service.truncate(file, to: 5) }
-        try await store.service.write(pattern(1000, seed: 13), to: file, at: 2000)
+        await #expect(throws: FileError.inputOutput) {
+            try await store.service.write(pattern(1000, seed: 13), to: file, at: 2000)
+        }
         await #expect(throws: FileError.inputOutput) { try await store.service.commit(file) }
         await store.service.tick()
         #expect(await store.service.status().volumes.allSatisfy(\.isHealthy))

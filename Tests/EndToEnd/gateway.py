@@ -46,6 +46,12 @@ class Gateway:
         `log` is the path of a file to which its standard error is appended. `max_open_files` becomes its limit,
         soft and hard.
         """
+        def prepare():
+            # For `limit_file_size`: a write beyond it is to fail, not to end the process.
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            if max_open_files:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (max_open_files, max_open_files))
+
         self.lines = []
         self.log = log
         self.started = threading.Event()
@@ -55,8 +61,7 @@ class Gateway:
             [binary, "serve", *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE, text=True, errors="replace",
             env={**os.environ, **environment} if environment else None,
-            preexec_fn=max_open_files and (
-                lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (max_open_files, max_open_files))))
+            preexec_fn=prepare)
         Gateway.running.append(self)
         self.reader = threading.Thread(target=self._read_log, daemon=True)
         self.reader.start()
@@ -101,6 +106,14 @@ class Gateway:
         """kill -9: it gets no chance to do anything."""
         self.process.kill()
         self._wait(STOP_TIMEOUT_SECONDS)
+
+    def wait(self):
+        """Waits until it ends by itself; returns the exit code."""
+        return self._wait(STOP_TIMEOUT_SECONDS)
+
+    def limit_file_size(self, size):
+        """From now on all that it writes beyond `size` in a file fails, whatever the disk: EFBIG."""
+        resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
     def stop(self):
         """SIGTERM; returns the exit code."""

@@ -8,11 +8,11 @@ import subprocess
 import gateway
 from gateway import Gateway, Refused, sluice, status
 from harness import Failure, check, equal, test
-from nfs3 import FILE_SYNC
+from nfs3 import FILE_SYNC, NFSError, Status
 from store import Store
 
 # sysexits.h
-USAGE, DATA_ERROR, CONFIGURATION = 64, 65, 78
+USAGE, DATA_ERROR, INPUT_OUTPUT_ERROR, CONFIGURATION = 64, 65, 74, 78
 
 
 def refused(codes, words, start, what):
@@ -309,6 +309,43 @@ def few_descriptors(directory):
         for number, handle in enumerate(handles):
             equal(client.read_file(handle), b"bytes of %d" % number, "the bytes")
         equal(store.status()["health"], "green", "health")
+        equal(gateway.stop(), 0, "the exit code of SIGTERM")
+
+
+@test("when the metadata can't be written any more, calls fail and the gateway ends with 74; what was committed is there")
+def failed_store(directory):
+    store = Store(directory, 3, 2, cell_kib=64)
+    data = os.urandom(300_000)
+    with store.serve() as gateway, gateway.client() as client:
+        handle = client.create(client.root, b"file", mode=0o644).handle
+        client.write(handle, 0, data)
+        committed = client.commit(handle).verifier
+        pending = client.create(client.root, b"pending", mode=0o644).handle
+        equal(client.write(pending, 0, b"never committed").verifier, committed, "the verifier of a WRITE")
+        # The logs of all copies of the metadata are longer than that: none of them can be written.
+        gateway.limit_file_size(4096)
+        try:
+            client.create(client.root, b"too late", mode=0o644)
+        except (NFSError, OSError) as error:
+            check(not isinstance(error, NFSError) or error.status == Status.IO, f"CREATE failed with {error}")
+        else:
+            raise Failure("a CREATE was answered that can't be durable")
+        try:
+            client.write(pending, 0, b"refused")
+            client.commit(pending)
+        except (NFSError, OSError) as error:
+            check(not isinstance(error, NFSError) or error.status == Status.IO, f"WRITE failed with {error}")
+        else:
+            raise Failure("COMMIT succeeded when nothing can be durable")
+        equal(gateway.wait(), INPUT_OUTPUT_ERROR, "the exit code")
+        log = "".join(gateway.lines)
+        check("the store has failed" in log and "Fatal error" not in log, f"the log: {log}")
+    with store.serve() as gateway, gateway.client() as client:
+        equal(client.read_file(client.walk(b"file")), data, "the committed bytes")
+        check(client.commit(handle).verifier != committed, "the verifier did not change")
+        names = {entry.name for entry in client.list(client.root)}
+        check(b"too late" not in names, f"a name that was refused is there: {names}")
+        client.create(client.root, b"again", mode=0o644)
         equal(gateway.stop(), 0, "the exit code of SIGTERM")
 
 

@@ -2,12 +2,14 @@
 
 internal import Glibc
 public import Platform
+internal import Synchronization
 
 /// An open file of a `SimulatedFileSystem`.
 public final class SimulatedFile: File, @unchecked Sendable {
     private let disk: SimulatedFileSystem
     private let node: SimulatedNode
     private let isWritable: Bool
+    private let isOpen = Atomic(true)
 
     init(path: String, disk: SimulatedFileSystem, node: SimulatedNode, isWritable: Bool) {
         self.disk = disk
@@ -67,7 +69,13 @@ public final class SimulatedFile: File, @unchecked Sendable {
         try disk.call(.size, path, "fstat") { _ throws(IOError) in UInt64(self.node.content.count) }
     }
 
-    public override func close() {}
+    deinit { giveBack() }
+
+    public override func close() { giveBack() }
+
+    private func giveBack() {
+        if isOpen.exchange(false, ordering: .relaxed) { disk.fileWasClosed() }
+    }
 }
 
 /// Takes a pointer of the caller into a closure that ends before the call does.

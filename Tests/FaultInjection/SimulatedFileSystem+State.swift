@@ -22,6 +22,16 @@ extension SimulatedFileSystem {
         /// Changing calls that still succeed; nil: no power cut is due.
         var callsUntilPowerLoss: Int?
         var hasPower = true
+        /// Files that are open, and how many may be.
+        var openFiles = 0
+        var maxOpenFiles: Int?
+
+        /// Throws when no descriptor is left.
+        func needDescriptor(_ operation: String, _ path: String) throws(IOError) {
+            if let maxOpenFiles, openFiles >= maxOpenFiles {
+                throw IOError(code: EMFILE, operation: operation, path: path)
+            }
+        }
     }
 }
 

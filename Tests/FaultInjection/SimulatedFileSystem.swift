@@ -56,6 +56,18 @@ public final class SimulatedFileSystem: FileSystem, @unchecked Sendable {
         state.withLock { $0.capacities[pathPrefix] = bytes }
     }
 
+    /// Files that are open now.
+    public var openFileCount: Int { state.withLock { $0.openFiles } }
+
+    /// The process may have so many open; nil: any. What needs one more, to open a file, to sync or to list a directory,
+    /// fails with EMFILE.
+    public var maxOpenFiles: Int? {
+        get { state.withLock { $0.maxOpenFiles } }
+        set { state.withLock { $0.maxOpenFiles = newValue } }
+    }
+
+    func fileWasClosed() { state.withLock { $0.openFiles -= 1 } }
+
     /// Calls `body` before each such call, outside of the lock: it may block, and use this file system.
     public func before(_ operation: FileOperation, under pathPrefix: String, _ body: @escaping @Sendable () -> Void) {
         state.withLock { $0.hooks.append((pathPrefix, operation, body)) }
@@ -130,6 +142,7 @@ public final class SimulatedFileSystem: FileSystem, @unchecked Sendable {
 
     public override func open(_ path: String, _ mode: OpenMode) throws(IOError) -> File {
         try call(.open, path, "open") { state throws(IOError) in
+            try state.needDescriptor("open", path)
             let (directory, name) = try state.parent(path, "open")
             let node: SimulatedNode
             if let existing = directory.names[name] {
@@ -143,6 +156,7 @@ public final class SimulatedFileSystem: FileSystem, @unchecked Sendable {
                 node = SimulatedNode(isDirectory: false)
                 state.change([(directory, name, node)])
             }
+            state.openFiles += 1
             return SimulatedFile(path: path, disk: self, node: node, isWritable: mode != .read)
         }
     }
@@ -193,6 +207,7 @@ public final class SimulatedFileSystem: FileSystem, @unchecked Sendable {
 
     public override func syncDirectory(_ path: String) throws(IOError) {
         try call(.syncDirectory, path, "fsync") { state throws(IOError) in
+            try state.needDescriptor("open", path)
             let directory = try state.directory(path, "open")
             if !state.ignoresSync { state.syncNames(of: directory) }
         }
@@ -200,7 +215,8 @@ public final class SimulatedFileSystem: FileSystem, @unchecked Sendable {
 
     public override func list(_ path: String) throws(IOError) -> [String] {
         try call(.list, path, "opendir") { state throws(IOError) in
-            try Array(state.directory(path, "opendir").names.keys)
+            try state.needDescriptor("opendir", path)
+            return try Array(state.directory(path, "opendir").names.keys)
         }
     }
 

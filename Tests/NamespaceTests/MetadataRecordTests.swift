@@ -115,19 +115,24 @@ struct MetadataRecordTests {
         switch Int.random(in: 0..<9, using: &random) {
         case 0:
             var inode = Fixture.inode(file, isSet ? .directory : .symbolicLink, size: number >> 3)
+            inode.linkCount = UInt32.random(in: 1...UInt32(Int32.max), using: &random)
             inode.parent = isSet ? file : nil
             inode.exclusiveVerifier = isSet ? nil : number
             inode.linkTarget = isSet ? nil : try LinkTarget(name.bytes)
-            inode.writeSequence = WriteSequence(rawValue: number)
+            inode.writeSequence = WriteSequence(rawValue: number >> 1)
             return .putInode(inode)
         case 1: return .removeInode(file)
-        case 2: return .putEntry(directory: file, name: name, cookie: number >> 1, child: file)
+        case 2:
+            return .putEntry(
+                directory: file, name: name, cookie: max(3, number >> 1), child: FileID(rawValue: file.rawValue + 1))
         case 3: return .removeEntry(directory: file, name: name)
         case 4:
             let range = ByteRange(offset: offset, count: .random(in: 1...100, using: &random))
             return .putExtent(
                 file: file,
-                Extent(range: range, group: group, groupOffset: number >> 2, sequence: WriteSequence(rawValue: number)))
+                Extent(
+                    range: range, group: group, groupOffset: number >> 34,
+                    sequence: WriteSequence(rawValue: number >> 1)))
         case 5: return .removeExtent(file: file, offset: offset)
         case 6:
             let policy = try ErasureCodingPolicy(isSet ? "RS-3-2-1024k" : "XOR-2-1-4k")
@@ -136,8 +141,8 @@ struct MetadataRecordTests {
             }
             return .putGroup(
                 BlockGroup(
-                    id: group, generationStamp: .first, policy: policy, length: number, isSealed: isSet,
-                    locations: volumes, liveBytes: number))
+                    id: group, generationStamp: .first, policy: policy, length: number >> 36, isSealed: isSet,
+                    locations: volumes, liveBytes: number >> 40))
         case 7: return .removeGroup(group)
         default: return .putState(StateKey(rawValue: .random(in: 1000...1003, using: &random)), number)
         }

@@ -332,7 +332,7 @@ struct MirrorTests {
         try await namespace.create(Fixture.name("a"))
         fixture.disk.inject(Fault("/v0/", .sync, code: EIO))
         try await namespace.create(Fixture.name("b"))
-        try await namespace.addMirror(fixture.mirrors[2])
+        try await namespace.addMirror(fixture.mirrors[2]) { _ in true }
         try await namespace.create(Fixture.name("c"))
         #expect(try await namespace.mirrorVolumes() == [fixture.mirrors[1].volume, fixture.mirrors[2].volume])
         await namespace.close()

@@ -5,13 +5,37 @@ internal import Model
 internal import Platform
 
 extension Mirror {
-    /// Makes the mirror at `location` with `fill`, in place of whatever is there.
+    /// Makes the mirror at `location` with `fill`, in place of whatever is there. After an error that is still there,
+    /// and nothing else, unless the disk takes no changes any more.
     static func build(
         at location: MirrorLocation, _ fileSystem: FileSystem,
         _ fill: (_ fileSystem: FileSystem) throws(MirrorError) -> Void
     ) throws(MirrorError) {
-        try tidy(location.temporaryPath, fileSystem)
-        try fill(fileSystem)
+        do throws(MirrorError) {
+            try tidy(location.temporaryPath, fileSystem)
+            try fill(fileSystem)
+            try verify(location, fileSystem)
+        } catch {
+            // It would take room that the disk may lack. That it can't be removed either is no news.
+            try? tidy(location.temporaryPath, fileSystem)
+            throw error
+        }
+        do throws(IOError) {
+            // The old database goes before its log: a log that is left alone would be taken for the new one's. Where
+            // there is none, as when the old one was closed, the new one takes its place in one step.
+            var hasLog = false
+            for name in sidecars(of: location.path) where try fileSystem.status(name) != nil { hasLog = true }
+            if hasLog { try remove(location.path, fileSystem) }
+            try fileSystem.rename(location.temporaryPath, to: location.path)
+            try fileSystem.syncDirectory(location.directory)
+        } catch {
+            try? tidy(location.temporaryPath, fileSystem)
+            throw .sqlite(code: 0, message: "a new mirror cannot be given its name", cause: error)
+        }
+    }
+
+    /// Reads what was built, and makes it durable as one file.
+    private static func verify(_ location: MirrorLocation, _ fileSystem: FileSystem) throws(MirrorError) {
         let mirror = try Mirror(location, fileSystem, isTemporary: true)
         do throws(MirrorError) {
             try mirror.verify()
@@ -26,16 +50,13 @@ extension Mirror {
             let file = try fileSystem.open(location.temporaryPath, .readWrite)
             defer { file.close() }
             try file.sync()
+            // It was moved into the database by the checkpoint. One that is left, since closing failed, must not stay
+            // behind when the database gets its name.
+            for name in sidecars(of: location.temporaryPath) where try fileSystem.status(name) != nil {
+                try fileSystem.remove(name)
+            }
         } catch {
             throw .sqlite(code: 0, message: "a new mirror cannot be made durable", cause: error)
-        }
-        // The old database goes before its log: a log that is left alone would be taken for the new one's.
-        try tidy(location.path, fileSystem)
-        do throws(IOError) {
-            try fileSystem.rename(location.temporaryPath, to: location.path)
-            try fileSystem.syncDirectory(location.directory)
-        } catch {
-            throw .sqlite(code: 0, message: "a new mirror cannot be given its name", cause: error)
         }
     }
 
@@ -56,12 +77,18 @@ extension Mirror {
     /// Removes a database, then what SQLite keeps beside it, each durably.
     private static func tidy(_ path: String, _ fileSystem: FileSystem) throws(MirrorError) {
         do throws(IOError) {
-            for name in [path, path + "-wal", path + "-journal"] where try fileSystem.status(name) != nil {
-                try fileSystem.remove(name)
-                try fileSystem.syncDirectory(VirtualFileSystem.parent(of: path))
-            }
+            try remove(path, fileSystem)
         } catch {
             throw .sqlite(code: 0, message: "an old mirror cannot be removed", cause: error)
         }
     }
+
+    private static func remove(_ path: String, _ fileSystem: FileSystem) throws(IOError) {
+        for name in [path] + sidecars(of: path) where try fileSystem.status(name) != nil {
+            try fileSystem.remove(name)
+            try fileSystem.syncDirectory(VirtualFileSystem.parent(of: path))
+        }
+    }
+
+    private static func sidecars(of path: String) -> [String] { [path + "-wal", path + "-journal"] }
 }

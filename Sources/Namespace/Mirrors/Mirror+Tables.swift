@@ -123,6 +123,30 @@ extension Mirror {
         return rows
     }
 
+    /// All extents of a file, in order. Throws `damagedRow` when they and the inode contradict each other, as when a row
+    /// has vanished.
+    func allExtents(_ file: FileID) throws(MirrorError) -> [Extent] {
+        let inode = try existingInode(file)
+        let extents = try extents(file, overlapping: ByteRange(0, Limits.maxFileBytes))
+        if let reason = inode.contradiction(to: extents) { throw .damagedRow("rows of \(file): \(reason)") }
+        return extents
+    }
+
+    /// The inode of a file that other rows name.
+    func existingInode(_ id: FileID) throws(MirrorError) -> Inode {
+        guard let inode = try inode(id) else { throw .damagedRow("inode row of \(id): it is missing") }
+        return inode
+    }
+
+    /// A group that other rows name, the bytes up to `end` of it.
+    func existingGroup(_ id: BlockGroupID, holding end: UInt64) throws(MirrorError) -> BlockGroup {
+        guard let group = try group(id) else { throw .damagedRow("row of \(id): it is missing") }
+        guard end <= group.length else {
+            throw .damagedRow("row of \(id): it ends at \(group.length), an extent at \(end)")
+        }
+        return group
+    }
+
     func group(_ id: BlockGroupID) throws(MirrorError) -> BlockGroup? {
         let statement = try connection.prepare("SELECT id, body, crc FROM block_group WHERE id = ?")
         defer { statement.reset() }
@@ -169,7 +193,9 @@ extension Mirror {
         return try checked(.entry, [row.int64(0), row.int64(2)], name: name, body: row.bytes(3), crc: row.int64(4)) {
             decoder throws(CorruptMetadata) in
             guard let name = try? FileName(name) else { throw .invalidValue }
-            return EntryRow(name: name, cookie: cookie, child: FileID(rawValue: try decoder.integer()))
+            let row = EntryRow(name: name, cookie: cookie, child: FileID(rawValue: try decoder.integer()))
+            try row.checkPlausibility()
+            return row
         }
     }
 
@@ -192,7 +218,9 @@ extension Mirror {
         return try checked(.state, [number], body: row.bytes(1), crc: row.int64(2)) {
             decoder throws(CorruptMetadata) in
             guard let key = UInt32(exactly: number) else { throw .invalidValue }
-            return (StateKey(rawValue: key), try decoder.integer(UInt64.self))
+            let value: UInt64 = try decoder.integer()
+            try StateKey(rawValue: key).checkPlausibility(of: value)
+            return (StateKey(rawValue: key), value)
         }
     }
 

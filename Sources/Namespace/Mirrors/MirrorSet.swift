@@ -5,7 +5,9 @@
 // Invariants:
 // * `mirrors[0]` is the primary. Outside of `commit`, no other mirror has a transaction.
 // * The primary's transaction is `batch`, then, behind the savepoint, `body`.
-// * A mirror that failed is never used again, and `onFailure` knows of it before anybody is answered.
+// * No volume has two of them.
+// * A mirror that failed is never used again, and `onMirrorFailure` knows of it before anybody is answered.
+// * `onFailure` is told once, before anybody is answered, that nothing works any more.
 //
 // Only used on the namespace thread. No locks.
 
@@ -25,18 +27,21 @@ final class MirrorSet {
     private var lastNumber: LogNumber
     /// Why nothing works any more.
     private(set) var failure: NamespaceError?
-    private let onFailure: @Sendable (_ failed: [VolumeID], _ remaining: [VolumeID]) -> Bool
+    private let onMirrorFailure: @Sendable (_ failed: [VolumeID], _ remaining: [VolumeID]) -> Bool
+    private let onFailure: @Sendable (NamespaceError) -> Void
     private let logger: Logger
 
-    /// - Parameter mirrors: at least one, all with the state of `lastNumber`.
+    /// - Parameter mirrors: at least one, of different volumes, all with the state of `lastNumber`.
     init(
         _ mirrors: [Mirror], lastNumber: LogNumber, logger: Logger,
-        onFailure: @escaping @Sendable (_ failed: [VolumeID], _ remaining: [VolumeID]) -> Bool
+        onMirrorFailure: @escaping @Sendable (_ failed: [VolumeID], _ remaining: [VolumeID]) -> Bool,
+        onFailure: @escaping @Sendable (NamespaceError) -> Void
     ) {
-        precondition(!mirrors.isEmpty)
+        precondition(!mirrors.isEmpty && Set(mirrors.map(\.location.volume)).count == mirrors.count)
         self.mirrors = mirrors
         self.lastNumber = lastNumber
         self.logger = logger
+        self.onMirrorFailure = onMirrorFailure
         self.onFailure = onFailure
     }
 
@@ -184,8 +189,27 @@ final class MirrorSet {
 
     // MARK: Members
 
-    /// Adds a mirror that has the state of the last commit.
-    func add(_ mirror: Mirror) { mirrors.append(mirror) }
+    /// Adds a mirror that has the state of the last commit; only between batches. It becomes one when `record` has
+    /// said so where the next start looks; otherwise it is given up again, as one that failed.
+    ///
+    /// Throws when the volume has a mirror already, or when `record` said no.
+    func add(
+        _ mirror: Mirror, record: (_ mirrors: [VolumeID]) -> Bool
+    ) throws(NamespaceError) {
+        precondition(batch.isEmpty && body.isEmpty)
+        let volume = mirror.location.volume
+        if failure != nil || volumes.contains(volume) {
+            mirror.giveUp()
+            throw failure ?? .inputOutput("\(mirror.location.path) is a mirror already")
+        }
+        mirrors.append(mirror)
+        guard record(volumes) else {
+            let reason = MirrorError.notAMirror("it could not be recorded as a mirror")
+            // Its name may be in superblocks by now: an epoch that was begun by half.
+            try drop([(mirror, reason)])
+            throw .inputOutput("\(mirror.location.path): \(reason)")
+        }
+    }
 
     /// Gives up the mirror on a volume, if there is one; only between batches.
     func giveUp(_ volume: VolumeID, because reason: String) throws(NamespaceError) {
@@ -194,10 +218,11 @@ final class MirrorSet {
         try drop([(mirror, .notAMirror(reason))])
     }
 
-    /// The primary's connection, for copying; only between batches.
-    func committedPrimary() throws(NamespaceError) -> Mirror {
+    /// All mirrors, which are level, for copying; only between batches.
+    func committed() throws(NamespaceError) -> [Mirror] {
         precondition(batch.isEmpty && body.isEmpty)
-        return try primary()
+        _ = try primary()
+        return mirrors
     }
 
     /// Gives mirrors up and says so. If the primary was one of them, the next is brought to its state first.
@@ -216,7 +241,7 @@ final class MirrorSet {
             }
         }
         // With no mirror left there is nothing to write down: who were the last ones must stay known.
-        guard !mirrors.isEmpty, onFailure(failed.map(\.mirror.location.volume), volumes) else {
+        guard !mirrors.isEmpty, onMirrorFailure(failed.map(\.mirror.location.volume), volumes) else {
             let failure = NamespaceError.failed(
                 failed.map { "\($0.mirror.location.path): \($0.error)" }.joined(separator: "; "))
             self.failure = failure
@@ -224,6 +249,7 @@ final class MirrorSet {
             mirrors = []
             batch = []
             body = []
+            onFailure(failure)
             throw failure
         }
     }

@@ -71,5 +71,6 @@ extension BlockGroup {
         self.init(
             id: id, generationStamp: generationStamp, policy: policy, length: length, isSealed: isSealed,
             locations: locations, liveBytes: try decoder.integer())
+        try checkPlausibility()
     }
 }

@@ -10,6 +10,8 @@ public enum CorruptMetadata: Error, Hashable, Sendable {
     case unsupportedVersion(UInt8)
     /// A value that its type doesn't have.
     case invalidValue
+    /// Values that were never written, or not together.
+    case implausible
 }
 
 struct ByteEncoder {

@@ -51,9 +51,8 @@ extension Extent {
         let group = BlockGroupID(rawValue: try decoder.integer())
         let groupOffset: UInt64 = try decoder.integer()
         let sequence = WriteSequence(rawValue: try decoder.integer())
-        guard count > 0, offset <= Limits.maxFileBytes, count <= Limits.maxFileBytes - offset,
-            groupOffset <= Limits.maxFileBytes
-        else { throw .invalidValue }
+        try Self.checkPlausibility(
+            offset: offset, count: count, group: group, groupOffset: groupOffset, sequence: sequence)
         self.init(
             range: ByteRange(offset: offset, count: count), group: group, groupOffset: groupOffset, sequence: sequence)
     }

@@ -124,6 +124,7 @@ extension Inode {
         } else {
             device = nil
         }
+        try checkPlausibility()
     }
 }
 
