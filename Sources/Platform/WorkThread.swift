@@ -68,6 +68,13 @@ public final class WorkThread: @unchecked Sendable {
         return try result.get()
     }
 
+    /// The same, for work that may come after `stop`: nil then.
+    public func runUnlessStopped<Value: Sendable>(_ body: @escaping @Sendable () -> Value) async -> Value? {
+        await withUnsafeContinuation { continuation in
+            if !submit({ continuation.resume(returning: body()) }) { continuation.resume(returning: nil) }
+        }
+    }
+
     /// Runs what is queued, then ends the thread and waits for its end. Not from the thread itself.
     public func stop() {
         pthread_mutex_lock(lock)

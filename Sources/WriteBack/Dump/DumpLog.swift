@@ -71,25 +71,27 @@ public final class DumpLog: @unchecked Sendable {
 
     public var usage: Usage { state.withLock { $0 } }
 
-    /// Waits for what is under way, and removes all segments.
+    /// Waits for what is under way, and removes all segments. Whoever comes later is told that nothing can be dumped or
+    /// read.
     public func close() async {
-        await writer.run { [self] in
+        let isFirst: Void? = await writer.runUnlessStopped { [self] in
             current?.end()
             current = nil
         }
+        guard isFirst != nil else { return }
         writer.stop()
         reader.stop()
         try? Self.clean(directory, fileSystem)
     }
 
     /// Returns when what was under way, removals as well, is done.
-    func settled() async { await writer.run {} }
+    func settled() async { _ = await writer.runUnlessStopped {} }
 
     // MARK: Writing
 
     /// Dumps the payloads; nil if that is not possible now, for lack of space or because the disk fails.
     func append(_ payloads: [Payload]) async -> [DumpPlace]? {
-        await writer.run { [self] in
+        await writer.runUnlessStopped { [self] () -> [DumpPlace]? in
             do throws(IOError) {
                 return try write(payloads)
             } catch {
@@ -100,7 +102,7 @@ public final class DumpLog: @unchecked Sendable {
                 onFailure(error)
                 return nil
             }
-        }
+        } ?? nil
     }
 
     private func write(_ payloads: [Payload]) throws(IOError) -> [DumpPlace] {

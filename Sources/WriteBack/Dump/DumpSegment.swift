@@ -63,7 +63,7 @@ final class DumpPlace: Sendable {
 
     /// The whole payload, checked: throws `inputOutput` if the file doesn't give it back.
     func load() async throws(WriteBackError) -> Payload {
-        let payload: Payload? = await reader.run { [self] in
+        let payload = await reader.runUnlessStopped { [self] () -> Payload? in
             var buffer = ByteBufferAllocator().buffer(capacity: count)
             let found = buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: count) { bytes in
                 let destination = UnsafeMutableRawBufferPointer(rebasing: bytes[..<count])
@@ -74,7 +74,7 @@ final class DumpPlace: Sendable {
             }
             return Payload(buffer)
         }
-        guard let payload else { throw .inputOutput }
+        guard let payload, let payload else { throw .inputOutput }
         return payload
     }
 }
