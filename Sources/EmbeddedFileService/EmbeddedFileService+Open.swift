@@ -6,7 +6,7 @@ public import Logging
 internal import Model
 internal import Namespace
 public import Platform
-public import WriteBack
+internal import WriteBack
 
 extension EmbeddedFileService {
     /// Opens the store on these volumes.
@@ -16,14 +16,19 @@ extension EmbeddedFileService {
     /// - Parameters:
     ///   - maxOpenFiles: what the volumes together may keep open.
     ///   - allowsDevices: whether the superuser may make block and character devices.
+    ///   - idleTime: after which a file that nobody writes to is settled.
     ///   - dumpDirectory: where pending bytes go that memory has no room for; nil: to one of the volumes.
     public static func open(
         volumes paths: [String], fileSystem: FileSystem, clock: SystemClock, log: Logger,
-        maxOpenFiles: Int = 4096, limits: WriteBackLimits = WriteBackLimits(),
+        maxOpenFiles: Int = 4096, memory: StoreMemory = StoreMemory(), idleTime: Duration? = nil,
         allowsDevices: Bool = false, dumpDirectory: String? = nil
     ) async throws(StoreRefusal) -> EmbeddedFileService {
         var bounds = StoreBounds()
         bounds.maxOpenFiles = maxOpenFiles
+        bounds.decodingBytes = memory.decodingBytes
+        bounds.cellBytes = memory.cellBytes
+        var limits = WriteBackLimits(maxPendingBytes: memory.pendingBytes)
+        if let idleTime { limits.idleTime = idleTime }
         return try await open(
             volumes: paths, fileSystem: fileSystem, clock: clock, log: log, limits: limits, bounds: bounds,
             allowsDevices: allowsDevices, dumpDirectory: dumpDirectory)

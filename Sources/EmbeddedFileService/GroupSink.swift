@@ -65,16 +65,19 @@ struct GroupSink: WriteBackSink {
     var stripeSizeBytes: Int { core.policy.stripeSizeBytes }
     var order: DrainOrder { .any }
 
-    /// Cells for this many stripes at once: one that fills and one that is written for each of the eight drains
+    /// Cells for at most this many stripes at once: one that fills and one that is written for each of the eight drains
     /// that run at a time.
-    private static let stripesInPool = 16
+    private static let maxStripesInPool = 16
 
     init(core: StoreCore) {
         self.core = core
         coder = ErasureCoder.shared(for: core.policy)
         maxOpenGroups = core.bounds.maxOpenFiles / 2 / (2 * core.policy.totalUnits)
+        // With the parity.
+        let stripeBytes = core.policy.totalUnits * core.policy.cellSizeBytes
         pool = CellBufferPool(
-            cellSizeBytes: core.policy.cellSizeBytes, capacity: core.policy.totalUnits * Self.stripesInPool)
+            cellSizeBytes: core.policy.cellSizeBytes,
+            capacity: core.policy.totalUnits * min(Self.maxStripesInPool, max(2, core.bounds.cellBytes / stripeBytes)))
     }
 
     func drain(_ plan: DrainPlan, of file: OpenFileContext) async throws(WriteBackError) {

@@ -19,6 +19,9 @@ struct StoreBounds: Sendable {
     var maxGroupBytes = UInt64.max
     /// Files that the volumes together may keep open.
     var maxOpenFiles = 4096
+    /// See StoreMemory. Ten READs of the largest size with RS-10-4, a hundred of a cell of 64 KiB.
+    var decodingBytes = StoreMemory().decodingBytes
+    var cellBytes = StoreMemory().cellBytes
 }
 
 /// An open store.
@@ -40,8 +43,7 @@ final class StoreCore: Sendable {
     let verifier: VerifierSource
     let damage = DamageLog()
     let striping = StripingCounters()
-    /// Ten READs of the largest size with RS-10-4, a hundred of a cell of 64 KiB.
-    let decodingMemory = DecodingMemory(capacity: 128 << 20)
+    let decodingMemory: DecodingMemory
     let counters = StoreCounters()
     let clock: SystemClock
     let log: Logger
@@ -58,6 +60,7 @@ final class StoreCore: Sendable {
         failure: StoreFailure, clock: SystemClock, log: Logger, bounds: StoreBounds = StoreBounds()
     ) {
         self.bounds = bounds
+        decodingMemory = DecodingMemory(capacity: bounds.decodingBytes)
         self.locks = locks
         storeID = superblock.storeID
         policy = superblock.defaultPolicy

@@ -39,9 +39,17 @@ public struct WriteBackLimits: Sendable {
     /// Drains at once. More hide the latency of syncs, each holds a stripe of buffers.
     public var concurrentDrains = 8
     /// A file that nobody wrote to for this long is settled.
-    public var idleTime = Duration.seconds(5)
+    public var idleTime = Duration.seconds(10)
 
     public init() {}
+
+    /// For so much memory. Less than the 256 MiB of the default makes smaller turns, so that several files have theirs.
+    public init(maxPendingBytes: Int) {
+        self.maxPendingBytes = maxPendingBytes
+        drainChunkBytes = min(drainChunkBytes, maxPendingBytes / 8)
+        maxDrainBytes = 2 * drainChunkBytes
+        maxDumpBytes = min(maxDumpBytes, maxPendingBytes / 8)
+    }
 }
 
 /// The write-back of a store.

@@ -17,11 +17,17 @@ struct Configuration: Equatable, Decodable {
     var rpcbind: Bool?
     /// Whether the superuser may make block and character devices.
     var devices: Bool?
+    /// What data on its way may take of the memory; see MemoryPlan.
+    var memory: String?
+    /// Where pending bytes go that memory has no room for.
+    var dump: String?
+    /// Seconds after which a file that nobody writes to is settled.
+    var idle: Int?
     /// Only in the file; decoded by Configuration+Exports.swift, which can say where a mistake is.
     var exports: [Export]?
 
     enum CodingKeys: String, CodingKey, CaseIterable {
-        case data, volumes, volume, policy, listen, rpcbind, devices
+        case data, volumes, volume, policy, listen, rpcbind, devices, memory, dump, idle
     }
 
     private static let exportsKey = "exports"
@@ -70,6 +76,9 @@ struct Configuration: Equatable, Decodable {
         if let listen = flags.listen { result.listen = listen }
         if let devices = flags.devices { result.devices = devices }
         if let rpcbind = flags.rpcbind { result.rpcbind = rpcbind }
+        if let memory = flags.memory { result.memory = memory }
+        if let dump = flags.dump { result.dump = dump }
+        if let idle = flags.idle { result.idle = idle }
         // A number and a list of volumes exclude each other, so a flag of one kind replaces both.
         if flags.volumes != nil || flags.volume != nil {
             result.volumes = flags.volumes
@@ -91,6 +100,9 @@ extension Configuration {
             case .listen: listen != other.listen
             case .rpcbind: rpcbind != other.rpcbind
             case .devices: devices != other.devices
+            case .memory: memory != other.memory
+            case .dump: dump != other.dump
+            case .idle: idle != other.idle
             }
         }.map(\.rawValue)
     }

@@ -40,6 +40,15 @@ struct Serve: AsyncParsableCommand {
         help: "Register NFS, MOUNT and NLM with this machine's rpcbind. Default: no.")
     var rpcbind: Bool?
 
+    @Option(help: "Memory for data on its way, at least 128MiB. Default: an eighth of the machine's.")
+    var memory: String?
+
+    @Option(help: "Directory for written bytes that memory has no room for. Default: on the volume with the most room.")
+    var dump: String?
+
+    @Option(help: "Seconds after which a file that nobody writes to is settled. Default: 10.")
+    var idle: Int?
+
     func run() async throws {
         // Until the reload listens for it, a SIGHUP must not end the process: the exports are read at the start anyway.
         signal(SIGHUP, SIG_IGN)
@@ -47,6 +56,9 @@ struct Serve: AsyncParsableCommand {
         flags.listen = listen
         flags.rpcbind = rpcbind
         if devices { flags.devices = true }
+        flags.memory = memory
+        flags.dump = dump
+        flags.idle = idle
         let file = try Configuration.read(config)
         let configuration = file.overridden(by: flags)
         let listenText = configuration.listen ?? "127.0.0.1:2049"
@@ -56,6 +68,8 @@ struct Serve: AsyncParsableCommand {
                 "'\(listenText)' is not an address; one looks like 127.0.0.1:2049")
         }
         let policy = try configuration.parsedPolicy(isFromFlag: store.policy != nil)
+        let plan = try MemoryPlan(configuration.memory, isFromFlag: memory != nil)
+        let idleTime = try configuration.idleTime(isFromFlag: idle != nil)
 
         try ProcMount.check()
         let log = Logger(label: "sluice") { StreamLogHandler.standardError(label: $0) }
@@ -73,7 +87,8 @@ struct Serve: AsyncParsableCommand {
         do throws(StoreRefusal) {
             files = try await EmbeddedFileService.open(
                 volumes: places.volumes, fileSystem: fileSystem, clock: SystemClock(), log: log,
-                maxOpenFiles: descriptors.volumes, allowsDevices: configuration.devices ?? false)
+                maxOpenFiles: descriptors.volumes, memory: plan.store, idleTime: idleTime,
+                allowsDevices: configuration.devices ?? false, dumpDirectory: configuration.dump)
         } catch {
             throw Refusal(error)
         }
@@ -87,7 +102,8 @@ struct Serve: AsyncParsableCommand {
 
         let gateway = Gateway(
             files: files, address: address, data: places.data, usesRpcbind: configuration.rpcbind ?? false,
-            configuration: file, configurationPath: config, log: log, maxConnections: descriptors.connections)
+            configuration: file, configurationPath: config, log: log, maxConnections: descriptors.connections,
+            requestBytes: plan.requestBytes)
         let services = ServiceGroup(
             configuration: .init(
                 services: [.init(service: gateway, successTerminationBehavior: .gracefullyShutdownGroup)],
@@ -107,10 +123,13 @@ struct Gateway: Service {
     let configurationPath: String?
     let log: Logger
     let maxConnections: Int
+    /// See MemoryPlan.
+    let requestBytes: Int
 
     func run() async throws {
         var bounds = RPCBounds()
         bounds.maxConnections = maxConnections
+        bounds.maxBytes = requestBytes
         let group = MultiThreadedEventLoopGroup.singleton
         let key = files.handleKey
         let exports = ExportTable(configuration.exports ?? [.open], logger: log)

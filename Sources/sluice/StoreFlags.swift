@@ -50,6 +50,17 @@ extension Configuration {
     }
 }
 
+extension Configuration {
+    func idleTime(isFromFlag: Bool) throws(Refusal) -> Duration? {
+        guard let idle else { return nil }
+        guard (1...3600).contains(idle) else {
+            throw Refusal(
+                isFromFlag ? .usage : .configuration, "idle: \(idle) is not a number of seconds from 1 to 3600")
+        }
+        return .seconds(idle)
+    }
+}
+
 extension StorePlaces {
     /// Keeps a second process away from the store; held until the file is closed.
     func lock(fileSystem: FileSystem) throws(Refusal) -> File {

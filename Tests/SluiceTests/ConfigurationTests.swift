@@ -27,7 +27,11 @@ struct ConfigurationTests {
                 policy: RS-3-2-64k
                 listen: "[::1]:2049"
                 devices: true
+                memory: 2GiB
+                dump: /var/tmp/sluice
+                idle: 20
                 """, path: "file")
+        #expect(configuration.memory == "2GiB" && configuration.dump == "/var/tmp/sluice" && configuration.idle == 20)
         #expect(configuration.data == "/var/lib/sluice")
         #expect(configuration.volume == ["/srv/a", "/srv/b"])
         #expect(configuration.volumes == nil)
