@@ -19,8 +19,10 @@ class Store:
         self.stripe = data_units * self.cell
         self.volumes = [os.path.join(self.data, f"volume-{index:02}") for index in range(self.count)]
 
-    def serve(self, port=0, max_open_files=None, config=None):
+    def serve(self, port=0, max_open_files=None, config=None, memory="1GiB"):
         return Gateway(
+            # The same on every machine, for tests that look at the memory that is taken.
+            *(("--memory", memory) if memory else ()),
             "--data", self.data, "--volumes", self.count, "--policy", self.policy, "--listen", f"127.0.0.1:{port}",
             *(("--config", config) if config else ()), log=os.path.join(self.directory, "gateway.log"), max_open_files=max_open_files)
 
@@ -42,6 +44,11 @@ class Store:
                 if name.startswith("blk_") and "_" not in name[4:] and os.path.getsize(path):
                     found.append((path, int(name[4:]) & 15))
         return sorted(found)
+
+    def dump_files(self):
+        """What waits outside of memory, on any volume."""
+        return [name for volume in self.volumes if os.path.isdir(os.path.join(volume, "dump"))
+                for name in os.listdir(os.path.join(volume, "dump"))]
 
     def damage(self, volumes, random):
         """Overwrites and truncates, in turns, all block files of the volumes; the gateway may be running.
