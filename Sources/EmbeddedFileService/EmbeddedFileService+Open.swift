@@ -61,6 +61,13 @@ extension EmbeddedFileService {
         }
         do throws(StoreRefusal) {
             let core = try open(opened, inspection, fileSystem, clock, log, bounds)
+            let dump: DumpLog?
+            do throws(StoreRefusal) {
+                dump = try core.makeDump(in: dumpDirectory, fileSystem)
+            } catch {
+                await core.close()
+                throw error
+            }
             core.warnOfSharedDevices(fileSystem)
             await core.reconcile()
             log.info(
@@ -69,9 +76,7 @@ extension EmbeddedFileService {
                     "store": "\(core.storeID)", "epoch": "\(core.epochs.epoch)", "policy": "\(core.policy)",
                     "volumes": "\(opened.count) of \(core.volumes.registered.count)",
                 ])
-            return EmbeddedFileService(
-                core: core, limits: limits, dump: core.makeDump(in: dumpDirectory, fileSystem),
-                allowsDevices: allowsDevices)
+            return EmbeddedFileService(core: core, limits: limits, dump: dump, allowsDevices: allowsDevices)
         } catch {
             for volume in opened { volume.close() }
             throw error

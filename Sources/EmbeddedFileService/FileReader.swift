@@ -117,21 +117,44 @@ struct FileReader {
                 guard let read = readOfPiece[index], contents[read] == nil else { continue }
                 contents[read] = try await self.read(reads[read])
             }
-            var assembly = Assembly(
-                range, isFlat: pieces.count > 64 && Int(range.count) / pieces.count < Self.shortPieceBytes)
-            for (index, piece) in pieces.enumerated() {
-                switch piece.source {
-                case .pending(let bytes): assembly.append(try await load(bytes), at: piece.range)
-                case .stored(let extent):
-                    let read = readOfPiece[index]!
-                    let start = Int(extent.groupOffset - reads[read].range.lowerBound)
-                    assembly.append(contents[read]!.slice(start..<start + Int(extent.range.count)), at: piece.range)
-                }
+            // What is read back from the dump is memory that nobody else has charged: the parts, and a write at a time.
+            let dumped = pieces.reduce((parts: 0, largest: 0)) { sum, piece in
+                guard case .pending(let bytes) = piece.source, bytes.loadBytes > 0 else { return sum }
+                return (sum.parts + bytes.count, max(sum.largest, bytes.loadBytes))
             }
-            return .success(assembly.finish())
+            if dumped.largest == 0 { return .success(try await assembled(pieces, range, contents, readOfPiece, reads)) }
+            return .success(
+                try await core.decodingMemory.with(dumped.parts + dumped.largest) { () async throws(FileError) in
+                    try await assembled(pieces, range, contents, readOfPiece, reads)
+                })
         } catch {
             return .failure(error)
         }
+    }
+
+    private func assembled(
+        _ pieces: [Piece], _ range: ByteRange, _ contents: [Int: Payload], _ readOfPiece: [Int: Int],
+        _ reads: [GroupRead]
+    ) async throws(FileError) -> Payload {
+        var assembly = Assembly(
+            range, isFlat: pieces.count > 64 && Int(range.count) / pieces.count < Self.shortPieceBytes)
+        var dumped = DumpedBytes()
+        for (index, piece) in pieces.enumerated() {
+            switch piece.source {
+            case .pending(let bytes):
+                do throws(WriteBackError) {
+                    assembly.append(try await bytes.load(&dumped), at: piece.range)
+                } catch {
+                    core.complaints.error(.failedRead, of: .file(node.id), "what was dumped cannot be read back")
+                    throw FileError(error)
+                }
+            case .stored(let extent):
+                let read = readOfPiece[index]!
+                let start = Int(extent.groupOffset - reads[read].range.lowerBound)
+                assembly.append(contents[read]!.slice(start..<start + Int(extent.range.count)), at: piece.range)
+            }
+        }
+        return assembly.finish()
     }
 
     /// What is in the range, in order: of pending writes and extents the later one, byte by byte. The rest are holes.
@@ -197,10 +220,6 @@ struct FileReader {
             ofPiece[index] = reads.count - 1
         }
         return (reads, ofPiece)
-    }
-
-    private func load(_ bytes: PendingBytes) async throws(FileError) -> Payload {
-        do throws(WriteBackError) { return try await bytes.load() } catch { throw FileError(error) }
     }
 
     private func read(_ wanted: GroupRead) async throws(FileError) -> Payload {

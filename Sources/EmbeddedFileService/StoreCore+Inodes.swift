@@ -27,7 +27,7 @@ extension StoreCore {
 
     /// Call once the record is durable.
     func carryOut(_ effects: Effects, _ writeBack: WriteBack<GroupSink>) {
-        if effects.freedBytes > 0 { writeBack.release(effects.freedBytes) }
+        if effects.freedBytes != 0 { writeBack.release(effects.freedBytes) }
         if let context = effects.removed?.context { writeBack.settle(context) }
         if let truncated = effects.truncated { truncated.node.context?.truncateIsDurable(truncated.sequence) }
         deleteBlocks(of: effects.deadGroups)

@@ -9,6 +9,7 @@ internal import Namespace
 internal import Platform
 internal import Striping
 internal import Synchronization
+internal import WriteBack
 
 /// The bounds of what an open store keeps in memory, and of a block group.
 struct StoreBounds: Sendable {
@@ -22,6 +23,7 @@ struct StoreBounds: Sendable {
     /// See StoreMemory. Ten READs of the largest size with RS-10-4, a hundred of a cell of 64 KiB.
     var decodingBytes = StoreMemory().decodingBytes
     var cellBytes = StoreMemory().cellBytes
+    var dump = DumpLog.Bounds()
 }
 
 /// An open store.

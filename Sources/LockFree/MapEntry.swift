@@ -3,8 +3,8 @@
 //   inserted ──publish──▶ visible ──trims──▶ dead ──unlink──▶ retired
 //       └──────────────abandon──────────────▶ dead
 //
-// Invariants: `base`, and what the value said at insertion, never change. The live part only shrinks. Who makes it empty
-// takes `charge`, once. Only the maintainer of the map writes `next` of a linked entry.
+// Invariants: `base` never changes. The live part only shrinks. Only the maintainer of the map writes `next`, `value` and
+// `charge` of a linked entry.
 
 internal import Synchronization
 
@@ -49,15 +49,15 @@ struct MapEntry: ~Copyable {
     let live: Atomic<UInt64>
     /// An owned reference to a `MapValue`. Acquired by readers, since the dumper replaces it.
     let value: Atomic<UInt>
-    /// What the budget was charged for it; 0 once that was given back.
-    let charge: Atomic<Int>
+    /// What the budget was charged for it. The maintainer's, once the entry is linked.
+    var charge: Int
 
     private init(_ value: MapValue, base: UInt64, count: Int, charge: Int) {
         retired = Retired(next: nil, dispose: MapEntry.dispose)
         self.base = base
         live = Atomic(LivePart(front: 0, end: UInt64(count)).rawValue)
         self.value = Atomic(UInt(bitPattern: Unmanaged.passRetained(value).toOpaque()))
-        self.charge = Atomic(charge)
+        self.charge = charge
     }
 
     static func make(
@@ -83,28 +83,26 @@ struct MapEntry: ~Copyable {
         Unmanaged<MapValue>.fromOpaque(reference).release()
     }
 
-    /// The value, retained for the caller. Only while pinned.
-    borrowing func loadValue() -> MapValue {
+    /// The value, retained for the caller.
+    borrowing func loadValue(_ pin: borrowing EpochDomain.Pin) -> MapValue {
         // Pairs with the exchange in `OffsetMap.replaceValue`.
         let reference = UnsafeRawPointer(bitPattern: value.load(ordering: .acquiring))!
         return Unmanaged<MapValue>.fromOpaque(reference).takeUnretainedValue()
     }
 
-    /// Takes bytes out of the live part. Returns how many they were, and the charge if none is left.
-    borrowing func trim(_ low: UInt64, _ high: UInt64) -> (bytes: UInt64, charge: Int, died: Bool) {
+    /// Takes bytes out of the live part. Returns how many they were, and whether none is left by this. Pinned, since from
+    /// the moment when none is left the maintainer may retire the entry.
+    borrowing func trim(_ low: UInt64, _ high: UInt64, _ pin: borrowing EpochDomain.Pin) -> (bytes: UInt64, died: Bool)
+    {
         var old = LivePart(rawValue: live.load(ordering: .relaxed))
         while true {
             let new = old.without(max(low, base) - base, max(high, base) - base)
-            if new.rawValue == old.rawValue { return (0, 0, false) }
+            if new.rawValue == old.rawValue { return (0, false) }
             // Releasing pairs with the acquiring of the maintainer, who frees what is dead.
             let result = live.weakCompareExchange(
                 expected: old.rawValue, desired: new.rawValue, successOrdering: .acquiringAndReleasing,
                 failureOrdering: .relaxed)
-            if result.exchanged {
-                return (
-                    old.count - new.count, new.isEmpty ? charge.exchange(0, ordering: .relaxed) : 0, new.isEmpty
-                )
-            }
+            if result.exchanged { return (old.count - new.count, new.isEmpty) }
             old = LivePart(rawValue: result.original)
         }
     }

@@ -23,7 +23,7 @@ extension OffsetMap {
         guard !range.isEmpty else { return result }
         domain.pinned { pin in
             visitEntries(range, pin) { entry in
-                if let finding = Self.finding(entry, through), finding.range.overlaps(range) { result.append(finding) }
+                if let finding = Self.finding(entry, through, in: range, pin) { result.append(finding) }
             }
         }
         result.sort(by: Self.isBefore)
@@ -63,7 +63,7 @@ extension OffsetMap {
                 passOn(below: page.pointee.firstPage * RadixNode.pageBytes)
                 guard goesOn else { return false }
                 visitLists(page, 0..<RadixNode.pageWords) { entry in
-                    if let finding = Self.finding(entry, through), finding.range.upperBound > offset {
+                    if let finding = Self.finding(entry, through, in: ByteRange(offset, .max), pin) {
                         found.append(finding)
                     }
                 }
@@ -77,17 +77,22 @@ extension OffsetMap {
         (left.range.lowerBound, left.sequence) < (right.range.lowerBound, right.sequence)
     }
 
-    /// The entry as it is, if it is visible and not dead.
-    private static func finding(_ entry: UnsafeMutablePointer<MapEntry>, _ through: WriteSequence) -> Finding? {
+    /// The entry as it is, if it is visible and shares a byte with the range. Only then the value is retained: an entry may
+    /// be looked at by many readers for nothing.
+    private static func finding(
+        _ entry: UnsafeMutablePointer<MapEntry>, _ through: WriteSequence, in range: ByteRange,
+        _ pin: borrowing EpochDomain.Pin
+    ) -> Finding? {
         // Pairs with `publish`.
         let sequence = WriteSequence(rawValue: entry.pointee.sequence.load(ordering: .acquiring))
         guard sequence > .zero, sequence <= through else { return nil }
         let live = LivePart(rawValue: entry.pointee.live.load(ordering: .acquiring))
         guard !live.isEmpty else { return nil }
         let base = entry.pointee.base
+        let found = ByteRange(base + live.front, base + live.end)
+        guard found.overlaps(range) else { return nil }
         return Finding(
-            range: ByteRange(base + live.front, base + live.end), base: base, sequence: sequence,
-            value: entry.pointee.loadValue(), entry: entry)
+            range: found, base: base, sequence: sequence, value: entry.pointee.loadValue(pin), entry: entry)
     }
 
     // MARK: Walking
@@ -135,7 +140,7 @@ extension OffsetMap {
     func visitPages(
         _ first: UInt64, _ last: UInt64, _ pin: borrowing EpochDomain.Pin, _ body: (RadixNode.Pointer) -> Bool
     ) {
-        guard let top = RadixNode.Pointer(bitPattern: root.load(ordering: .acquiring)) else { return }
+        guard first <= last, let top = RadixNode.Pointer(bitPattern: root.load(ordering: .acquiring)) else { return }
         _ = visitPages(of: top, first, last, body)
     }
 

@@ -7,62 +7,91 @@ extension OffsetMap {
     /// What trimming took away.
     public struct Trimmed: Hashable, Sendable {
         public var bytes: UInt64 = 0
-        /// Of the entries that died.
-        public var charge = 0
         public var deadEntries = 0
 
         public init() {}
-
-        public mutating func add(_ other: Trimmed) {
-            bytes += other.bytes
-            charge += other.charge
-            deadEntries += other.deadEntries
-        }
     }
 
-    /// Takes the bytes of `range` out of all entries up to a sequence: they are durable, or void. Lock-free; may run beside
-    /// anything. Entries that are published meanwhile with such a sequence may be missed, so the sequence must have been
-    /// given out, under the lock that orders them, before the call.
-    /// - Precondition: no entry up to that sequence reaches out of the range on both sides.
-    public func trim(_ range: ByteRange, through: WriteSequence) -> Trimmed {
+    /// What unlinking gives back.
+    public struct Unlinked: Hashable, Sendable {
+        /// Published ones.
+        public var entries = 0
+        /// Of those.
+        public var charge = 0
+
+        public init() {}
+    }
+
+    /// Takes the bytes of the ranges out of all entries up to a sequence: they are durable, or void. Lock-free; may run
+    /// beside anything. One pass over the entries between the first range and the last. Entries that are published meanwhile
+    /// with such a sequence may be missed, so the sequence must have been given out, under the lock that orders them, before
+    /// the call.
+    /// - Precondition: the ranges are in order and don't overlap; no entry up to that sequence reaches out of one of them on
+    ///   both sides.
+    public func trim(_ ranges: [ByteRange], through: WriteSequence) -> Trimmed {
         var result = Trimmed()
-        guard !range.isEmpty else { return result }
+        guard let first = ranges.first, let last = ranges.last, first.lowerBound < last.upperBound else {
+            return result
+        }
         domain.pinned { pin in
-            visitEntries(range, pin) { entry in
+            visitEntries(ByteRange(first.lowerBound, last.upperBound), pin) { entry in
                 // Pairs with `publish`.
                 let sequence = WriteSequence(rawValue: entry.pointee.sequence.load(ordering: .acquiring))
                 guard sequence > .zero, sequence <= through else { return }
-                let taken = entry.pointee.trim(range.lowerBound, range.upperBound)
-                result.bytes += taken.bytes
-                result.charge += taken.charge
-                if taken.died { result.deadEntries += 1 }
+                let live = LivePart(rawValue: entry.pointee.live.load(ordering: .relaxed))
+                let base = entry.pointee.base
+                var index = Self.indexOfFirst(ranges, endingAfter: base + live.front)
+                while index < ranges.count, ranges[index].lowerBound < base + live.end {
+                    let taken = entry.pointee.trim(ranges[index].lowerBound, ranges[index].upperBound, pin)
+                    result.bytes += taken.bytes
+                    if taken.died { result.deadEntries += 1 }
+                    index += 1
+                }
             }
         }
         return result
     }
 
-    /// Unlinks what is dead of the entries that may overlap the range. Returns how many they were. Maintainer only.
+    private static func indexOfFirst(_ ranges: [ByteRange], endingAfter offset: UInt64) -> Int {
+        var low = 0
+        var high = ranges.count
+        while low < high {
+            let middle = (low + high) / 2
+            if ranges[middle].upperBound > offset { high = middle } else { low = middle + 1 }
+        }
+        return low
+    }
+
+    /// The same for one range.
+    public func trim(_ range: ByteRange, through: WriteSequence) -> Trimmed { trim([range], through: through) }
+
+    /// Unlinks what is dead of the entries that may overlap the range. Until then they take memory. Maintainer only.
     @discardableResult
-    public func unlinkDead(in range: ByteRange = ByteRange(0, 1 << 63)) -> Int {
-        var count = 0
+    public func unlinkDead(in range: ByteRange = ByteRange(0, 1 << 63)) -> Unlinked {
+        var result = Unlinked()
+        guard !range.isEmpty else { return result }
         domain.pinned { pin in
-            // A page may go with its last entry, so the walk does not stand in one when that is given up: the tree is
-            // changed only after `visitPages` has read what follows from a branch that can still be read while pinned.
+            // A page may go with its last entry. The walk goes on all the same: a node that was taken out can be read
+            // while pinned, and branches above keep what else hangs in them.
             visitPages(
                 range.lowerBound < RadixNode.pageBytes ? 0 : range.lowerBound / RadixNode.pageBytes - 1,
-                range.isEmpty ? 0 : (range.upperBound - 1) / RadixNode.pageBytes, pin
+                (range.upperBound - 1) / RadixNode.pageBytes, pin
             ) { page in
                 var unlinked: UInt = 0
-                for list in 0..<RadixNode.pageWords { unlinked += unlinkDead(RadixNode.words(page) + list, pin) }
+                for list in 0..<RadixNode.pageWords {
+                    unlinked += unlinkDead(RadixNode.words(page) + list, &result, pin)
+                }
                 if unlinked > 0 { release(page, pin, unlinked) }
-                count += Int(unlinked)
                 return true
             }
         }
-        return count
+        return result
     }
 
-    private func unlinkDead(_ head: UnsafeMutablePointer<Atomic<UInt>>, _ pin: borrowing EpochDomain.Pin) -> UInt {
+    /// Returns how many were unlinked, published or not.
+    private func unlinkDead(
+        _ head: UnsafeMutablePointer<Atomic<UInt>>, _ result: inout Unlinked, _ pin: borrowing EpochDomain.Pin
+    ) -> UInt {
         var count: UInt = 0
         var previous: UnsafeMutablePointer<MapEntry>?
         var word = head.pointee.load(ordering: .acquiring)
@@ -83,6 +112,10 @@ extension OffsetMap {
                 word = head.pointee.load(ordering: .acquiring)
                 continue
             }
+            if entry.pointee.sequence.load(ordering: .relaxed) > 0 {
+                result.entries += 1
+                result.charge += entry.pointee.charge
+            }
             domain.retire(UnsafeMutableRawPointer(entry), pin)
             count += 1
             word = next
@@ -90,8 +123,7 @@ extension OffsetMap {
         return count
     }
 
-    /// Replaces the value of an entry. Returns how much of its charge is free now; nothing when the entry died meanwhile,
-    /// since all of it was then given back by who made it dead. Maintainer only.
+    /// Replaces the value of an entry, and what is charged for it. Returns how much less that is. Maintainer only.
     public func replaceValue(of finding: Finding, by value: MapValue, charge: Int) -> Int {
         domain.pinned { pin in
             let entry = finding.entry
@@ -99,14 +131,8 @@ extension OffsetMap {
             let old = entry.pointee.value.exchange(new, ordering: .acquiringAndReleasing)
             domain.countMade(1, pin)
             domain.retire(RetiredValue.make(old), pin)
-            var charged = entry.pointee.charge.load(ordering: .relaxed)
-            while charged != 0 {
-                let result = entry.pointee.charge.weakCompareExchange(
-                    expected: charged, desired: charge, ordering: .relaxed)
-                if result.exchanged { return charged - charge }
-                charged = result.original
-            }
-            return 0
+            defer { entry.pointee.charge = charge }
+            return entry.pointee.charge - charge
         }
     }
 }

@@ -69,7 +69,7 @@ public final class OffsetMap: @unchecked Sendable {
     }
 
     /// Links an entry. Lock-free.
-    /// - Parameter charge: what the caller's budget is charged for it; given back by who makes it dead.
+    /// - Parameter charge: what the caller's budget is charged for it once it is published; `unlinkDead` gives it back.
     /// - Precondition: 0 < `count` ≤ `maxEntryBytes`; it ends below 2⁶³.
     public func insert(_ value: MapValue, at offset: UInt64, count: Int, charge: Int) -> Insertion {
         precondition(count > 0 && count <= Self.maxEntryBytes && offset < 1 << 63 - UInt64(count))
@@ -99,9 +99,9 @@ public final class OffsetMap: @unchecked Sendable {
         insertion.entry.pointee.sequence.store(sequence.rawValue, ordering: .releasing)
     }
 
-    /// Drops an entry that was not published; the maintainer unlinks it. Returns its charge.
-    public func abandon(_ insertion: Insertion) -> Int {
-        insertion.entry.pointee.trim(0, .max).charge
+    /// Drops an entry that was not published; the maintainer unlinks it.
+    public func abandon(_ insertion: Insertion) {
+        domain.pinned { pin in _ = insertion.entry.pointee.trim(0, .max, pin) }
     }
 
     /// The page with this number, with a hold on it.

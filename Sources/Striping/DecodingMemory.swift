@@ -28,7 +28,7 @@ public final class DecodingMemory: Sendable {
     var used: Int { state.withLock { $0.used } }
 
     /// Calls `body` with so many bytes taken, once they are free. `body` must need no others of this memory.
-    func with<Result, Failure: Error>(
+    public func with<Result, Failure: Error>(
         _ bytes: Int, _ body: () async throws(Failure) -> Result
     ) async throws(Failure) -> Result {
         let bytes = min(bytes, capacity)

@@ -19,6 +19,7 @@ public struct DrainReader {
 
     private let run: DrainRun
     private var next = 0
+    private var dumped = DumpedBytes()
 
     public init(_ run: DrainRun) { self.run = run }
 
@@ -26,7 +27,7 @@ public struct DrainReader {
     public mutating func nextPortion() async throws(WriteBackError) -> Payload? {
         var portion = Payload()
         while next < run.pieces.count, portion.count < Self.portionBytes {
-            portion.append(try await run.pieces[next].bytes.load())
+            portion.append(try await run.pieces[next].bytes.load(&dumped))
             next += 1
         }
         return portion.isEmpty ? nil : portion

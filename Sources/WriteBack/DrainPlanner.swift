@@ -78,24 +78,36 @@ struct DrainPlanner {
         return choice
     }
 
-    /// What is to be dumped: payload in memory, what lies highest in the file first, as it will be drained last.
+    /// What is to be dumped: payload in memory, what lies highest in the file first, as it will be drained last. Not what is
+    /// so small that most of its memory would stay.
     func chooseToDump(_ limits: WriteBackLimits) -> [OffsetMap.Finding] {
         var chosen: [OffsetMap.Finding] = []
         var count = 0
-        for finding in findings.reversed() where !finding.pending.isDumped {
+        for finding in findings.reversed() {
+            let bytes = finding.pending.dumpableBytes
+            guard bytes >= 2 * PendingPayload.overheadBytes else { continue }
             chosen.append(finding)
-            count += finding.pending.heldBytes
+            count += bytes
             if count >= limits.maxDumpBytes { break }
         }
         return chosen
     }
 
     /// All runs, or as many as a turn takes: round and round by offset, so that none waits for ever while others arrive.
-    func chooseAll(from offset: UInt64, _ limits: WriteBackLimits) -> Choice {
-        guard runs.count > limits.maxRunsPerTurn else { return Choice(runs: runs.map { ($0, $0.range) }) }
-        let first = runs.firstIndex { $0.range.lowerBound >= offset } ?? 0
-        let chosen = runs[first...].prefix(limits.maxRunsPerTurn)
-        return Choice(runs: chosen.map { ($0, $0.range) }, nextRunOffset: chosen.last?.range.upperBound ?? 0)
+    func chooseAll(from offset: UInt64, _ limits: WriteBackLimits, maxBytes: Int = .max) -> Choice {
+        var first = 0
+        if runs.count > limits.maxRunsPerTurn || maxBytes < .max {
+            first = runs.firstIndex { $0.range.lowerBound >= offset } ?? 0
+        }
+        var choice = Choice()
+        var count: UInt64 = 0
+        for run in runs[first...].prefix(limits.maxRunsPerTurn) {
+            choice.runs.append((run, run.range))
+            count += run.range.count
+            if count >= maxBytes { break }
+        }
+        if choice.runs.count < runs.count { choice.nextRunOffset = choice.runs.last?.range.upperBound ?? 0 }
+        return choice
     }
 
     /// The bytes of a choice, newest on top.

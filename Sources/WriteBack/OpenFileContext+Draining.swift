@@ -10,7 +10,7 @@ extension OpenFileContext {
     /// Asks for what `demand` says; true when the caller must queue the file for a drain.
     func request(_ demand: DrainDemand) -> Bool {
         state.withLock { state in
-            if state.pendingWrites == 0 && !(demand == .rest && state.hasOpenOutput) { return false }
+            if state.pendingBytes == 0 && !(demand == .rest && state.hasOpenOutput) { return false }
             state.demand = max(state.demand, demand)
             return state.schedule()
         }
@@ -19,20 +19,23 @@ extension OpenFileContext {
     /// Whether nothing arrived for `duration`, but something is pending or open.
     func isIdle(for duration: Duration, at elapsed: Duration) -> Bool {
         state.withLock { state in
-            (state.pendingWrites > 0 || state.hasOpenOutput) && elapsed - state.lastArrival >= duration
+            (state.pendingBytes > 0 || state.hasOpenOutput) && elapsed - state.lastArrival >= duration
         }
     }
 
     /// Neither pending bytes, nor a drain, nor anything open, nor an error that nobody was told.
     public var isClean: Bool {
         state.withLock { state in
-            state.pendingWrites == 0 && !state.isDraining && !state.isScheduled && !state.hasOpenOutput
+            state.pendingBytes == 0 && !state.isDraining && !state.isScheduled && !state.hasOpenOutput
                 && (state.failure == nil || state.wasLastingFailureTold)
         }
     }
 
     /// Memory that the pending writes keep.
     var heldBytes: Int { state.withLock { $0.heldBytes } }
+
+    /// Whether somebody waits for bytes to become durable.
+    var hasWaiters: Bool { state.withLock { !$0.waiters.isEmpty } }
 
     /// Waits until everything written so far is durable. `schedule` is called when a drain must be queued.
     ///
@@ -93,7 +96,7 @@ extension OpenFileContext {
             if choice.runs.isEmpty {
                 let findings = canDump ? planner.chooseToDump(limits) : []
                 if !findings.isEmpty { return .dump(DumpTurn(file: fileID, findings: findings)) }
-                choice = planner.chooseAll(from: from, limits)
+                choice = planner.chooseAll(from: from, limits, maxBytes: limits.maxDrainBytes)
             }
         case .everything, .rest: choice = planner.chooseAll(from: from, limits)
         }
@@ -114,7 +117,7 @@ extension OpenFileContext {
                 return nil
             }
             state.isDraining = false
-            if state.hasDeadEntries { state.unlinkDead(map) }
+            state.unlinkLeftovers(map)
             return state.schedule()
         }
         if let mustSchedule { return .nothing(mustSchedule: mustSchedule) }
@@ -135,8 +138,8 @@ extension OpenFileContext {
         let result = state.withLock { state in
             state.heldByWrites -= freed
             state.isDraining = false
-            if state.hasDeadEntries { state.unlinkDead(map) }
-            if places == nil && state.pendingWrites > 0 || !state.waiters.isEmpty {
+            state.unlinkLeftovers(map)
+            if places == nil && state.pendingBytes > 0 || !state.waiters.isEmpty {
                 state.demand = max(state.demand, .everything)
             }
             return (-state.heldChange(map), state.schedule())
@@ -154,17 +157,16 @@ extension OpenFileContext {
     func finishDrain(_ turn: consuming DrainTurn) -> (freedBytes: Int, mustSchedule: Bool) {
         precondition(turn.file == fileID)
         let plan = turn.plan
-        var trimmed = OffsetMap.Trimmed()
-        for run in plan.runs { trimmed.add(map.trim(run.range, through: plan.sequence)) }
+        let trimmed = map.trim(plan.runs.map(\.range), through: plan.sequence)
+        var unlinked = OffsetMap.Unlinked()
         if let first = plan.runs.first, let last = plan.runs.last {
-            map.unlinkDead(in: ByteRange(first.range.lowerBound, last.range.upperBound))
+            unlinked = map.unlinkDead(in: ByteRange(first.range.lowerBound, last.range.upperBound))
         }
         let (freed, ready, again) = state.withLock { state in
-            let hadDeadEntries = state.hasDeadEntries
-            state.take(trimmed)
-            state.hasDeadEntries = hadDeadEntries
+            _ = state.take(trimmed)
+            state.unlinked(unlinked)
             state.isDraining = false
-            if hadDeadEntries { state.unlinkDead(map) }
+            state.unlinkLeftovers(map)
             if plan.rests { state.hasOpenOutput = false }
             state.drainedThrough = max(state.drainedThrough, plan.reaches)
             let reached = state.drainedThrough
@@ -179,17 +181,19 @@ extension OpenFileContext {
     }
 
     /// Ends a turn that failed, first half: new writes are refused from here on, the pending bytes are given
-    /// up. Returns the bytes freed, and whether some of them had been acknowledged.
-    func beginFailure(_ error: WriteBackError) -> (freedBytes: Int, losesAcknowledged: Bool) {
+    /// up. Returns whether some of them had been acknowledged.
+    func beginFailure(_ error: WriteBackError) -> Bool {
         state.withLock { state in
             if !state.isRemoved { state.failure = error }
             state.failureCount += 1
             state.lastFailure = error
             let losesAcknowledged =
-                !state.isRemoved && state.pendingWrites > 0 && state.lastUnstable > state.drainedThrough
-            let freed = state.dropAll(map)
+                !state.isRemoved && state.pendingBytes > 0 && state.lastUnstable > state.drainedThrough
+            // Their memory is freed by the second half, as the turn is still out.
+            _ = state.take(map.trim(ByteRange(0, Self.endOfAll), through: state.sequence))
+            state.hasDeadEntries = true
             state.demand = .none
-            return (freed, losesAcknowledged)
+            return losesAcknowledged
         }
     }
 
@@ -202,12 +206,12 @@ extension OpenFileContext {
     }
 
     /// Second half, after the write verifier changed and the file was reverted: whoever waited is told. An
-    /// error that somebody was told is not sticky any more, unless the file could not be reverted.
-    func endFailure(_ error: WriteBackError, isReverted: Bool, turn: consuming DrainTurn) {
+    /// error that somebody was told is not sticky any more, unless the file could not be reverted. Returns the bytes freed.
+    func endFailure(_ error: WriteBackError, isReverted: Bool, turn: consuming DrainTurn) -> Int {
         precondition(turn.file == fileID)
-        let waiters = state.withLock { state in
+        let (freed, waiters) = state.withLock { state in
             state.isDraining = false
-            state.unlinkDead(map)
+            state.unlinkLeftovers(map)
             state.isScheduled = false
             state.hasOpenOutput = false
             state.drainedThrough = state.sequence
@@ -216,8 +220,10 @@ extension OpenFileContext {
                 if isReverted { state.failure = nil } else { state.wasLastingFailureTold = true }
             }
             defer { state.waiters = [] }
-            return state.waiters
+            return (-state.heldChange(map), state.waiters)
         }
+        epochs.collectAll()
         for waiter in waiters { waiter.continuation.resume(returning: error) }
+        return freed
     }
 }

@@ -34,12 +34,13 @@ public final class OpenFileContext: Sendable {
         var attributes: FileAttributes
         /// Of what is visible in the map; where writes overlap each counts.
         var pendingBytes = 0
-        var pendingWrites = 0
-        /// Memory that the visible entries keep, but for the map's nodes.
+        /// Writes in the map, also those of which no byte is pending any more, until they are unlinked: they take memory.
+        var linkedWrites = 0
+        /// Memory that those keep, but for the map's nodes.
         var heldByWrites = 0
         /// What the budget has been told that this file holds.
         var heldBytes = 0
-        /// Whether entries may be dead that nobody has unlinked: a turn was out.
+        /// Whether entries have died that nobody has unlinked, since a turn was out.
         var hasDeadEntries = false
         /// Of the last WRITE or truncate that was given its place.
         var sequence: WriteSequence
@@ -138,13 +139,14 @@ public final class OpenFileContext: Sendable {
         _ payload: Payload, at offset: UInt64, isStable: Bool, now: Timestamp, elapsed: Duration,
         clearingModeBits mask: UInt32, limits: WriteBackLimits
     ) throws(WriteBackError) -> Acceptance {
+        // What will be refused is not to take memory until then.
+        if let refusal = state.withLock({ $0.refusal(isTelling: false) }) { throw refusal }
         let parts = insert(payload, at: offset)
         let held = parts.reduce(0) { $0 + $1.heldBytes }
         let result: Result<Acceptance, WriteBackError> = state.withLock { state in
-            let refusal = state.isRemoved ? .removed : state.tellFailure()
-            if let refusal {
-                for part in parts { _ = map.abandon(part.insertion) }
-                state.unlinkDead(map)
+            if let refusal = state.refusal(isTelling: true) {
+                for part in parts { map.abandon(part.insertion) }
+                state.unlinkDead(map, ByteRange(offset: offset, count: UInt64(payload.count)))
                 return .failure(refusal)
             }
             let before = state.liveAttributes
@@ -152,7 +154,7 @@ public final class OpenFileContext: Sendable {
                 state.sequence = state.sequence.next
                 for part in parts { map.publish(part.insertion, state.sequence) }
                 state.pendingBytes += payload.count
-                state.pendingWrites += parts.count
+                state.linkedWrites += parts.count
                 state.heldByWrites += held
                 if !isStable { state.lastUnstable = state.sequence }
                 state.attributes.size = max(state.attributes.size, offset + UInt64(payload.count))
@@ -165,13 +167,13 @@ public final class OpenFileContext: Sendable {
                     state.nextStripeCheck = state.pendingBytes + limits.drainChunkBytes / 4
                 }
                 if state.heldByWrites >= limits.maxFileBytes { state.demand = max(state.demand, .relief) }
-                if state.pendingWrites >= limits.maxWrites / 2 { state.demand = max(state.demand, .everything) }
+                if state.linkedWrites >= limits.maxWrites / 2 { state.demand = max(state.demand, .everything) }
             }
             return .success(
                 Acceptance(
                     sequence: state.sequence, change: (before, state.liveAttributes),
                     addedBytes: state.heldChange(map), mustSchedule: state.schedule(),
-                    hasTooManyWrites: state.pendingWrites >= limits.maxWrites, failureCount: state.failureCount))
+                    hasTooManyWrites: state.linkedWrites >= limits.maxWrites, failureCount: state.failureCount))
         }
         return try result.get()
     }
@@ -201,8 +203,8 @@ public final class OpenFileContext: Sendable {
             attributes.size = size
             do throws(Refusal) { try change(&attributes) } catch { return .failure(error) }
             state.sequence = state.sequence.next
-            state.take(map.trim(ByteRange(size, Self.endOfAll), through: state.sequence))
-            state.unlinkDead(map)
+            let beyond = ByteRange(size, Self.endOfAll)
+            if state.take(map.trim(beyond, through: state.sequence)) { state.unlinkDead(map, beyond) }
             if state.isDraining { state.drainClip = min(state.drainClip ?? size, size) }
             state.attributes = attributes
             return .success((state.sequence, -state.heldChange(map), (before, state.liveAttributes)))
@@ -217,7 +219,7 @@ public final class OpenFileContext: Sendable {
     /// has nothing to wait for.
     public func truncateIsDurable(_ sequence: WriteSequence) {
         state.withLock { state in
-            if state.sequence == sequence, state.pendingWrites == 0, !state.isDraining {
+            if state.sequence == sequence, state.pendingBytes == 0, !state.isDraining {
                 state.drainedThrough = sequence
             }
         }
@@ -276,25 +278,39 @@ extension OpenFileContext.State {
         return attributes
     }
 
-    /// Accounts for what was taken out of the map.
-    mutating func take(_ trimmed: OffsetMap.Trimmed) {
-        pendingBytes -= Int(trimmed.bytes)
-        pendingWrites -= trimmed.deadEntries
-        heldByWrites -= trimmed.charge
-        if trimmed.deadEntries > 0 { hasDeadEntries = true }
+    /// Why a WRITE is refused. A sticky error is told by that, so the caller must pass it on, if `isTelling`.
+    mutating func refusal(isTelling: Bool) -> WriteBackError? {
+        if isRemoved { return .removed }
+        return isTelling ? tellFailure() : isDraining ? failure : nil
     }
 
-    /// Unlinks what is dead, unless a turn is out: that does so at its end.
-    mutating func unlinkDead(_ map: OffsetMap) {
-        hasDeadEntries = true
-        guard !isDraining else { return }
-        map.unlinkDead()
+    /// Accounts for what was trimmed. Returns whether something is to be unlinked.
+    mutating func take(_ trimmed: OffsetMap.Trimmed) -> Bool {
+        pendingBytes -= Int(trimmed.bytes)
+        return trimmed.deadEntries > 0
+    }
+
+    /// Unlinks what is dead, unless a turn is out: that does so at its end, and until then it stays charged.
+    mutating func unlinkDead(_ map: OffsetMap, _ range: ByteRange) {
+        if isDraining { hasDeadEntries = true } else { unlinked(map.unlinkDead(in: range)) }
+    }
+
+    /// The end of a turn: what others have left to it.
+    mutating func unlinkLeftovers(_ map: OffsetMap) {
+        guard hasDeadEntries else { return }
         hasDeadEntries = false
+        unlinked(map.unlinkDead())
+    }
+
+    /// Accounts for what was unlinked.
+    mutating func unlinked(_ unlinked: OffsetMap.Unlinked) {
+        linkedWrites -= unlinked.entries
+        heldByWrites -= unlinked.charge
     }
 
     /// Memory that the file holds now less what the budget was told, which is told by this.
     mutating func heldChange(_ map: OffsetMap) -> Int {
-        let held = pendingWrites == 0 ? 0 : heldByWrites + map.nodeBytes + Self.heldByFile
+        let held = linkedWrites == 0 ? 0 : heldByWrites + map.nodeBytes + Self.heldByFile
         defer { heldBytes = held }
         return held - heldBytes
     }
@@ -304,8 +320,8 @@ extension OpenFileContext.State {
 
     /// Gives up everything that is pending. Returns the bytes of memory that were freed.
     mutating func dropAll(_ map: OffsetMap) -> Int {
-        take(map.trim(ByteRange(0, OpenFileContext.endOfAll), through: sequence))
-        unlinkDead(map)
+        let all = ByteRange(0, OpenFileContext.endOfAll)
+        if take(map.trim(all, through: sequence)) { unlinkDead(map, all) }
         return -heldChange(map)
     }
 

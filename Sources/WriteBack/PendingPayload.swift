@@ -27,7 +27,27 @@ final class PendingPayload: MapValue, @unchecked Sendable {
         }
     }
 
-    var isDumped: Bool { if case .dumped = content { true } else { false } }
+    /// What dumping it would free.
+    var dumpableBytes: Int {
+        guard case .memory(let payload) = content else { return 0 }
+        return payload.bufferBytes
+    }
+}
+
+/// What was read back from the dump last: the pieces of one write often come one after another, with newer ones between.
+public struct DumpedBytes {
+    private var place: DumpPlace?
+    private var payload = Payload()
+
+    public init() {}
+
+    fileprivate mutating func load(_ wanted: DumpPlace) async throws(WriteBackError) -> Payload {
+        if place !== wanted {
+            payload = try await wanted.load()
+            place = wanted
+        }
+        return payload
+    }
 }
 
 /// Bytes of a pending write, wherever they are.
@@ -57,11 +77,18 @@ public struct PendingBytes: Sendable {
         return PendingBytes(content, range.lowerBound + part.lowerBound..<range.lowerBound + part.upperBound)
     }
 
+    /// Memory that it takes to read them back: all of the write that they are of.
+    public var loadBytes: Int {
+        guard case .dumped(let place) = content else { return 0 }
+        return place.count
+    }
+
     /// The bytes, read back if they were dumped. Throws `inputOutput` if the dump file doesn't give them back.
-    public func load() async throws(WriteBackError) -> Payload {
+    public func load(_ dumped: inout DumpedBytes) async throws(WriteBackError) -> Payload {
         switch content {
         case .memory(let payload): payload.slice(range)
-        case .dumped(let place): try await place.load().slice(range)
+        // A small part must not keep all that was read.
+        case .dumped(let place): try await dumped.load(place).slice(range).compacted()
         }
     }
 }

@@ -118,8 +118,13 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
         try await file.waitUntilDurable { enqueue(file) }
     }
 
-    /// The file was truncated or removed: the budget gets its bytes back.
-    public func release(_ bytes: Int) { returnToBudget(bytes) }
+    /// A file was truncated or removed: the budget gets its bytes back. (Or some that a WRITE at the same moment took, then
+    /// it is a negative number.)
+    public func release(_ bytes: Int) {
+        // Not only when the next drain ends: a client may write and truncate in a circle.
+        epochs.collectAll()
+        returnToBudget(bytes)
+    }
 
     /// Lets the sink close what it holds for a file that was removed.
     public func settle(_ file: OpenFileContext) {
@@ -207,7 +212,7 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
 
     private func drain(_ file: OpenFileContext) async {
         let turn: DrainTurn
-        switch file.takeTurn(stripeSizeBytes: sink.stripeSizeBytes, limits: limits, canDump: dump != nil) {
+        switch file.takeTurn(stripeSizeBytes: sink.stripeSizeBytes, limits: limits, canDump: dump?.isReady ?? false) {
         case .drain(let taken): turn = taken
         case .dump(let taken):
             let places = await dump?.append(taken.payloads)
@@ -227,11 +232,9 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
             if mustSchedule { enqueue(file) }
         } catch {
             // The verifier changes between the loss and the answers, so that no COMMIT can answer the old one.
-            let (freed, losesAcknowledged) = file.beginFailure(error)
-            if losesAcknowledged { sink.acknowledgedBytesWereLost(in: file.fileID, because: error) }
+            if file.beginFailure(error) { sink.acknowledgedBytesWereLost(in: file.fileID, because: error) }
             let isReverted = await sink.revert(file)
-            file.endFailure(error, isReverted: isReverted, turn: turn)
-            returnToBudget(freed)
+            returnToBudget(file.endFailure(error, isReverted: isReverted, turn: turn))
         }
         forgetIfClean(file)
     }

@@ -23,7 +23,13 @@ final class SimulatedStore {
     private(set) var disk: SimulatedFileSystem
     let clock = TestClock()
     var limits = SimulatedStore.smallLimits
-    var bounds = StoreBounds()
+    var bounds: StoreBounds = {
+        var bounds = StoreBounds()
+        // The disks are small.
+        bounds.dump.minFreeBytes = 0
+        bounds.dump.segmentBytes = 64 << 10
+        return bounds
+    }()
     var log = SimulatedStore.quiet
     private(set) var opened: EmbeddedFileService?
 

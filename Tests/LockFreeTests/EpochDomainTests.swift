@@ -25,7 +25,7 @@ struct EpochDomainTests {
             // Another thread takes it out.
             onThread {
                 #expect(map.trim(ByteRange(0, 10), through: WriteSequence(rawValue: 1)).deadEntries == 1)
-                #expect(map.unlinkDead() == 1)
+                #expect(map.unlinkDead().entries == 1)
                 for _ in 0..<10 { domain.collect() }
             }
             #expect(ended.value == 0)
@@ -98,19 +98,33 @@ struct EpochDomainTests {
     func slotsRunOut() {
         let domain = EpochDomain()
         let threads = ThreadGroup()
-        let inside = Gate(count: EpochDomain.slotCount)
+        let inside = Gate(count: EpochDomain.slotCount + 1)
+        let mayLeave = Flag()
         for _ in 0..<EpochDomain.slotCount {
-            threads.start { domain.pinned { _ in inside.arriveAndWait() } }
+            threads.start {
+                domain.pinned { _ in
+                    inside.arriveAndWait()
+                    mayLeave.wait()
+                }
+            }
         }
-        // As many again, while the first are inside or leave.
+        inside.arriveAndWait()
+        // As many again, now that all slots are taken.
         let map = OffsetMap(domain)
+        let begun = Countdown(EpochDomain.slotCount)
+        let ended = Countdown(EpochDomain.slotCount)
         for index in 0..<EpochDomain.slotCount {
             threads.start {
+                begun.countDown()
                 map.publish(
                     map.insert(MapValue(), at: UInt64(index), count: 1, charge: 1),
                     WriteSequence(rawValue: UInt64(index) + 1))
+                ended.countDown()
             }
         }
+        begun.wait()
+        #expect(ended.count == EpochDomain.slotCount)
+        mayLeave.raise()
         threads.join()
         #expect(map.overlapping(ByteRange(0, 1000)).count == EpochDomain.slotCount)
     }

@@ -22,6 +22,8 @@ struct ListModel {
         var charge: Int
     }
     var entries: [Entry] = []
+    /// Not unlinked yet.
+    var dead = OffsetMap.Unlinked()
 
     func overlapping(_ range: ByteRange, through: UInt64 = .max) -> [Entry] {
         entries.filter { $0.sequence <= through && $0.range.overlaps(range) }
@@ -42,8 +44,9 @@ struct ListModel {
             let rest = left.first ?? ByteRange(0, 0)
             trimmed.bytes += entries[index].range.count - rest.count
             if left.isEmpty {
-                trimmed.charge += entries[index].charge
                 trimmed.deadEntries += 1
+                dead.entries += 1
+                dead.charge += entries[index].charge
             }
             entries[index].range = rest
         }
@@ -97,7 +100,7 @@ struct OffsetMapTests {
                             label: sequence,
                             charge: Int(sequence)))
                 case 5:
-                    #expect(map.abandon(map.insert(Label(0), at: offset(), count: 1, charge: 77)) == 77)
+                    map.abandon(map.insert(Label(0), at: offset(), count: 1, charge: 77))
                 case 6..<8:
                     let low = offset()
                     let high =
@@ -110,12 +113,13 @@ struct OffsetMapTests {
                         map.trim(range, through: WriteSequence(rawValue: through))
                             == model.trim(range, through: through))
                 case 8:
-                    if Bool.random(using: &random) {
-                        map.unlinkDead()
-                    } else {
-                        let low = offset()
-                        map.unlinkDead(in: ByteRange(low, low + 3 * unit))
-                    }
+                    let low = offset()
+                    let isAll = Bool.random(using: &random)
+                    let part = ByteRange(low, low + UInt64.random(in: 0..<3, using: &random) * unit)
+                    let unlinked = isAll ? map.unlinkDead() : map.unlinkDead(in: part)
+                    model.dead.entries -= unlinked.entries
+                    model.dead.charge -= unlinked.charge
+                    #expect(model.dead.entries >= 0 && (!isAll || model.dead == OffsetMap.Unlinked()))
                     domain.collect()
                 case 9:
                     guard let finding = map.first(endingAfter: offset()) else { continue }
@@ -143,7 +147,8 @@ struct OffsetMapTests {
             }
             // What is left, counted without looking at the map.
             _ = map.trim(ByteRange(0, 1 << 63), through: WriteSequence(rawValue: .max))
-            map.unlinkDead()
+            _ = model.trim(ByteRange(0, 1 << 63), through: .max)
+            #expect(map.unlinkDead() == model.dead)
             for _ in 0..<4 { domain.collect() }
             // With the last entry the last page goes, and with it all branches.
             #expect(domain.liveBlocks == 0, "seed \(seed)")
@@ -179,7 +184,7 @@ struct OffsetMapTests {
                         let drained = ByteRange(0, end * unit)
                         let trimmed = map.trim(drained, through: WriteSequence(rawValue: through))
                         #expect(trimmed == model.trim(drained, through: through))
-                        #expect(map.unlinkDead(in: drained) == trimmed.deadEntries)
+                        #expect(map.unlinkDead(in: drained) == model.dead)
                         for low in 0..<5 as Range<UInt64> {
                             let range = ByteRange(low * unit, (low + 1) * unit)
                             #expect(Self.entries(map.overlapping(range)) == model.overlapping(range))
@@ -204,14 +209,57 @@ struct OffsetMapTests {
         #expect(map.first(endingAfter: 0)?.range == ByteRange(100, 150))
     }
 
-    @Test("the charge of an entry is given back once, whoever replaced its value before")
+    @Test("the charge of an entry is given back once, when it is unlinked, less what replacing its value gave back")
     func charges() {
         let map = OffsetMap(EpochDomain())
         map.publish(map.insert(Label(1), at: 0, count: 100, charge: 500), WriteSequence(rawValue: 1))
         let finding = map.first(endingAfter: 0)!
         #expect(map.replaceValue(of: finding, by: Label(2), charge: 80) == 420)
-        #expect(map.trim(ByteRange(0, 60), through: WriteSequence(rawValue: 1)).charge == 0)
-        #expect(map.trim(ByteRange(0, 100), through: WriteSequence(rawValue: 1)).charge == 80)
-        #expect(map.replaceValue(of: finding, by: Label(3), charge: 10) == 0)
+        #expect(map.trim(ByteRange(0, 60), through: WriteSequence(rawValue: 1)).deadEntries == 0)
+        #expect(map.unlinkDead() == OffsetMap.Unlinked())
+        #expect(map.trim(ByteRange(0, 100), through: WriteSequence(rawValue: 1)).deadEntries == 1)
+        // Dead and linked, it takes memory: what is replaced then is freed once, too.
+        #expect(map.replaceValue(of: finding, by: Label(3), charge: 10) == 70)
+        #expect(map.unlinkDead().charge == 10)
+        #expect(map.unlinkDead() == OffsetMap.Unlinked())
+    }
+
+    @Test("several ranges are trimmed as one after the other would be", arguments: 0..<40)
+    func severalRanges(seed: Int) {
+        var random = SeededGenerator(seed: UInt64(seed))
+        let map = OffsetMap(EpochDomain())
+        var model = ListModel()
+        for number in 1...60 as ClosedRange<UInt64> {
+            let start = UInt64.random(in: 0..<200, using: &random) * 20_000
+            let count = UInt64.random(in: 1...3, using: &random) * 20_000
+            map.publish(
+                map.insert(Label(number), at: start, count: Int(count), charge: Int(number)),
+                WriteSequence(rawValue: number))
+            model.entries.append(
+                ListModel.Entry(
+                    range: ByteRange(offset: start, count: count), base: start, sequence: number, label: number,
+                    charge: Int(number)))
+        }
+        // As a plan has them: what entries up to the sequence cover without a gap, the last one cut.
+        let through = UInt64.random(in: 1...60, using: &random)
+        var runs: [ByteRange] = []
+        for entry in model.overlapping(ByteRange(0, 1 << 63), through: through) {
+            if let last = runs.last, last.upperBound >= entry.range.lowerBound {
+                runs[runs.count - 1] = ByteRange(last.lowerBound, max(last.upperBound, entry.range.upperBound))
+            } else {
+                runs.append(entry.range)
+            }
+        }
+        runs.removeAll { _ in Int.random(in: 0..<4, using: &random) == 0 }
+        if let last = runs.popLast() { runs.append(ByteRange(last.lowerBound, last.upperBound - last.count / 3)) }
+        var expected = OffsetMap.Trimmed()
+        for run in runs {
+            let trimmed = model.trim(run, through: through)
+            expected.bytes += trimmed.bytes
+            expected.deadEntries += trimmed.deadEntries
+        }
+        #expect(map.trim(runs, through: WriteSequence(rawValue: through)) == expected, "seed \(seed)")
+        #expect(map.unlinkDead() == model.dead)
+        #expect(Self.entries(map.overlapping(ByteRange(0, 1 << 63))) == model.overlapping(ByteRange(0, 1 << 63)))
     }
 }

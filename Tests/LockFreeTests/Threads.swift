@@ -74,13 +74,17 @@ final class Gate: @unchecked Sendable {
 /// A number that threads count down.
 final class Countdown: @unchecked Sendable {
     private let lock = PlainLock()
-    private var count: Int
+    private var left: Int
 
-    init(_ count: Int) { self.count = count }
+    init(_ count: Int) { left = count }
 
-    func countDown() { lock.withLock { count -= 1 } }
+    func countDown() { lock.withLock { left -= 1 } }
 
-    var isZero: Bool { lock.withLock { count == 0 } }
+    var count: Int { lock.withLock { left } }
+
+    var isZero: Bool { count == 0 }
+
+    func wait() { while !isZero { sched_yield() } }
 }
 
 /// A flag that orders nothing else: what one thread did before it raised the flag is not visible to another by that.

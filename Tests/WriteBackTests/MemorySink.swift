@@ -9,6 +9,8 @@ import Synchronization
 final class MemorySink: WriteBackSink {
     struct State {
         var files: [FileID: [UInt8]] = [:]
+        /// Of each byte: up to which sequence it is published.
+        var sequences: [FileID: [WriteSequence]] = [:]
         var plans: [DrainPlan] = []
         var nextErrors: [WriteBackError] = []
         var isHeld = false
@@ -53,14 +55,20 @@ final class MemorySink: WriteBackSink {
             state.draining.remove(file.fileID)
             if !state.nextErrors.isEmpty { return state.nextErrors.removeFirst() }
             var bytes = state.files[file.fileID] ?? []
+            var sequences = state.sequences[file.fileID] ?? []
             for (run, content) in zip(plan.runs, contents) {
                 let end = min(run.range.upperBound, file.drainClip ?? .max)
                 if bytes.count < Int(end) { bytes += Array(repeating: 0, count: Int(end) - bytes.count) }
+                if sequences.count < bytes.count {
+                    sequences += Array(repeating: .zero, count: bytes.count - sequences.count)
+                }
                 for (index, byte) in content.enumerated() where run.range.lowerBound + UInt64(index) < end {
                     bytes[Int(run.range.lowerBound) + index] = byte
+                    sequences[Int(run.range.lowerBound) + index] = plan.sequence
                 }
             }
             state.files[file.fileID] = bytes
+            state.sequences[file.fileID] = sequences
             return nil
         }
         if let error { throw error }
@@ -101,6 +109,31 @@ final class MemorySink: WriteBackSink {
             }
             if isThere { return }
         }
+    }
+
+    /// What a truncate that is recorded does to what is published.
+    func truncate(_ file: FileID, to size: Int) {
+        state.withLock { state in
+            state.files[file] = state.files[file].map { Array($0.prefix(size)) }
+            state.sequences[file] = state.sequences[file].map { Array($0.prefix(size)) }
+        }
+    }
+
+    /// What a reader sees: pending bytes over published ones, the later of the two.
+    func read(_ file: OpenFileContext) async throws -> [UInt8] {
+        let (pending, attributes) = try file.snapshot(ByteRange(0, 1 << 62))
+        var (bytes, sequences) = state.withLock { ($0.files[file.fileID] ?? [], $0.sequences[file.fileID] ?? []) }
+        let size = Int(attributes.size)
+        bytes += Array(repeating: 0, count: max(0, size - bytes.count))
+        sequences += Array(repeating: .zero, count: max(0, size - sequences.count))
+        var dumped = DumpedBytes()
+        for piece in pending {
+            for (index, byte) in try await piece.bytes.load(&dumped).bytes.enumerated() {
+                let place = Int(piece.range.lowerBound) + index
+                if piece.sequence > sequences[place] { bytes[place] = byte }
+            }
+        }
+        return Array(bytes.prefix(size))
     }
 
     func published(_ file: FileID) -> [UInt8] { state.withLock { $0.files[file] ?? [] } }
