@@ -52,7 +52,7 @@ void call_start(struct lane *lane, struct call call) {
     else if (call.kind == TRUNCATE)
         call.write = model_begin(run->model, call.file, ZEROS, call.offset, run->options.size);
     call.sent = model_tick(run->model);
-    call.sent_at = seconds_now();
+    call.sent_at = call.copied_at = seconds_now();
     *slot = call;
     lane->in_flight++;
     // Calls are sent when the link comes up, all that are in flight.

@@ -39,9 +39,10 @@ static const char usage[] =
     "                        are sent again, with the same xids, on a new one (0.001)\n"
     "  --new-ports           new connections have new ports; otherwise the old one's, as with Linux\n"
     "  --mount-port PORT     (the port of NFS)\n"
+    "  --timeout SECONDS     without a reply: the call is sent again, with the same xid, on the same connection (20)\n"
     "  --patience SECONDS    for a connection and for a reply (60)\n"
     "  --kill-hook COMMAND   kills the server and starts it again; run by sh\n"
-    "  --kill-every SECONDS  and once more when everything is committed, before it is read back (5)\n"
+    "  --kill-every SECONDS  after the last such command ended; and once more when everything is committed, before it is read back (5)\n"
     "  --json FILE           a summary\n"
     "  --keep                leave the files there\n"
     "  --quiet\n"
@@ -111,7 +112,7 @@ static void parse_url(struct options *options, const char *url) {
 int main(int count, char **arguments) {
     enum { CONNECTIONS = 1, IN_FLIGHT, FILES, SIZE, WINDOW, MAX_LENGTH, SECONDS, OPERATIONS, SEED, READS, COMMITS, TRUNCATES,
            ATTRIBUTES, STABLE, DUPLICATES, DROPS, NEW_PORTS, MOUNT_PORT, PATIENCE, KILL_HOOK, KILL_EVERY, JSON, KEEP, QUIET,
-           SELF_TEST, HELP };
+           SELF_TEST, TIMEOUT, HELP };
     static const struct option known[] = {
         {"connections", 1, NULL, CONNECTIONS}, {"in-flight", 1, NULL, IN_FLIGHT},   {"files", 1, NULL, FILES},
         {"size", 1, NULL, SIZE},               {"window", 1, NULL, WINDOW},         {"max-length", 1, NULL, MAX_LENGTH},
@@ -121,11 +122,11 @@ int main(int count, char **arguments) {
         {"retransmit", 1, NULL, DROPS},        {"new-ports", 0, NULL, NEW_PORTS},   {"mount-port", 1, NULL, MOUNT_PORT},
         {"patience", 1, NULL, PATIENCE},       {"kill-hook", 1, NULL, KILL_HOOK},   {"kill-every", 1, NULL, KILL_EVERY},
         {"json", 1, NULL, JSON},               {"keep", 0, NULL, KEEP},             {"quiet", 0, NULL, QUIET},
-        {"self-test", 0, NULL, SELF_TEST},     {"help", 0, NULL, HELP},             {0},
+        {"self-test", 0, NULL, SELF_TEST},     {"timeout", 1, NULL, TIMEOUT},           {"help", 0, NULL, HELP},             {0},
     };
     struct options options = {.connections = 4, .in_flight = 8, .files = 4, .size = 64 << 20, .window = 4 << 20,
                               .max_length = 256 << 10, .reads = 0.25, .commits = 0.02, .truncates = 0.001,
-                              .attributes = 0.01, .stable = 0.05, .duplicates = 0.05, .drops = 0.001, .patience = 60,
+                              .attributes = 0.01, .stable = 0.05, .duplicates = 0.05, .drops = 0.001, .timeout = 20, .patience = 60,
                               .kill_every = 5};
     if (getrandom(&options.seed, sizeof options.seed, 0) != sizeof options.seed) die("getrandom failed");
     options.seed %= 1000000000; // to be typed
@@ -152,6 +153,7 @@ int main(int count, char **arguments) {
         case NEW_PORTS: options.new_ports = true; break;
         case MOUNT_PORT: options.mount_port = (uint16_t)parse_number(name, optarg, 1, UINT16_MAX); break;
         case PATIENCE: options.patience = parse_real(name, optarg, 0.1, 1e6); break;
+        case TIMEOUT: options.timeout = parse_real(name, optarg, 0.1, 1e6); break;
         case KILL_HOOK: options.kill_hook = optarg; break;
         case KILL_EVERY: options.kill_every = parse_real(name, optarg, 0.1, 1e6); break;
         case JSON: options.json = optarg; break;

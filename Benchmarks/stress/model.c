@@ -281,22 +281,28 @@ static size_t judge(struct model *m, unsigned file, struct segment *segment, uin
     return count;
 }
 
+// "expected A; B", and then what a server that remembers everything can't give any more.
 static void describe(const struct model *m, unsigned file, const struct segment *segment, uint64_t bad, uint64_t offset,
                      const uint8_t *bytes, size_t count, moment sent, char *words) {
     char found[160] = "an incomplete word";
     uint64_t word = bad & ~UINT64_C(7);
     if (word < offset) word += 8; // the next one says more than half of one
     if (word + 8 <= offset + count) content_describe(m, m->files, word, bytes + (word - offset), found, sizeof found);
-    int used = snprintf(words, DESCRIPTION_BYTES, "byte %lu of file %u is 0x%02x, of %s; expected", bad, file,
-                        bytes[bad - offset], found);
-    for (uint32_t i = 0; i < segment->count && used < DESCRIPTION_BYTES - 200; i++) {
-        const struct entry *entry = &segment->entries[i];
-        char who[64];
-        value_describe(entry->write->value, who, sizeof who);
-        const char *state = entry->dead > sent ? "" : entry->gone > sent ? ", overwritten, not by stable bytes" : ", overwritten";
-        used += snprintf(words + used, DESCRIPTION_BYTES - (size_t)used, "%s %s [%lu, %lu)%s%s%s", i ? ";" : "", who,
-                         entry->write->start, entry->write->end, entry->write->acknowledged == NEVER ? ", in flight" : "",
-                         entry->write->stable != NEVER ? ", stable" : "", state);
+    int used = snprintf(words, DESCRIPTION_BYTES, "byte %lu of file %u is 0x%02x, of %s", bad, file, bytes[bad - offset], found);
+    for (int overwritten = 0; overwritten < 2; overwritten++) {
+        const char *separator = overwritten ? "; overwritten " : "; expected ";
+        for (uint32_t i = segment->count; i-- > 0 && used < DESCRIPTION_BYTES - 200;) {
+            const struct entry *entry = &segment->entries[i];
+            if (is_admissible(entry, sent, false) == (overwritten != 0)) continue;
+            char who[64];
+            value_describe(entry->write->value, who, sizeof who);
+            used += snprintf(words + used, DESCRIPTION_BYTES - (size_t)used, "%s%s [%lu, %lu)%s", separator, who,
+                             entry->write->start, entry->write->end,
+                             entry->write->acknowledged == NEVER ? " in flight"
+                             : entry->write->stable == NEVER     ? ""
+                                                                 : " stable");
+            separator = ", ";
+        }
     }
 }
 

@@ -146,8 +146,8 @@ static void take_read(struct lane *lane, const struct call *call, struct reader 
         return;
     }
     judge(lane, call, call->offset, data, count);
-    run->counts.bytes_read += count;
     if (run->phase == VERIFYING) run->counts.bytes_verified += is_end ? call->count : count;
+    else run->counts.bytes_read += count;
     if (count == call->count) return;
     if (is_end) {
         // Behind the end is what a hole would be.

@@ -52,6 +52,7 @@ static void came_up(struct lane *lane) {
         struct call *call = &lane->calls[i];
         if (call->kind == FREE) continue;
         run->counts.calls_replayed++;
+        call->copied_at = seconds_now();
         call_send(lane, call);
     }
 }
@@ -79,10 +80,20 @@ static void look_at_calls(struct lane *lane) {
     for (unsigned i = 0; i < run->options.in_flight; i++) {
         struct call *call = &lane->calls[i];
         if (call->kind == FREE) continue;
-        if (now - call->sent_at > run->options.patience)
+        if (now - call->sent_at > run->options.patience) {
             fail(run, lane, call, "no reply for %.0f s", run->options.patience);
+            return;
+        }
+        // A server may drop a copy while it executes the first, and have answered that on a connection that is gone.
+        if (now - call->copied_at > run->options.timeout && call->retry_at == 0 && lane->link.state == LINK_UP) {
+            run->counts.timeouts++;
+            call->copied_at = now;
+            call->was_repeated = true;
+            call_send(lane, call);
+        }
         if (call->retry_at > 0 && now >= call->retry_at && lane->link.state == LINK_UP) {
             call->retry_at = 0;
+            call->copied_at = now;
             call->xid = run->next_xid++;
             call_send(lane, call);
         }
@@ -130,6 +141,7 @@ static void look_at_killer(struct run *run, bool waits) {
     int status;
     if (run->killer == 0 || waitpid(run->killer, &status, waits ? 0 : WNOHANG) != run->killer) return;
     run->killer = 0;
+    run->kill_at = seconds_now() + run->options.kill_every;
     if (status != 0) fail(run, NULL, NULL, "the kill hook ended with status %d", status);
 }
 
@@ -170,7 +182,6 @@ void run_all(struct run *run) {
         show_progress(run, false);
         look_at_killer(run, false);
         if (run->phase == RUNNING && run->kill_at > 0 && !run->killer && seconds_now() >= run->kill_at) {
-            run->kill_at = seconds_now() + run->options.kill_every;
             start_killer(run);
         }
         if (run->phase == RUNNING && all_operations_issued(run)) {

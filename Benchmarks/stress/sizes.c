@@ -91,8 +91,8 @@ void size_check(struct run *run, const struct lane *lane, const struct call *cal
     if (call->kind == WRITE && !is_before && !call->meets_truncate) low = most(low, call->offset + call->count);
     if (size >= low && size <= call->high) return;
     char words[200];
-    snprintf(words, sizeof words, "the reply has a size of %lu%s; from the call to the reply it was %lu to %lu", size,
-             is_before ? " before the operation" : "", low, call->high);
+    snprintf(words, sizeof words, "the reply has a size of %lu%s; from the call to the reply the size was %lu to %lu",
+             size, is_before ? " before the operation" : "", low, call->high);
     const struct file *file = &run->files[call->file];
     if (size < low && size >= least(file->low_stable, low)) suspect(run, lane, call, words);
     else mismatch(run, lane, call, words);

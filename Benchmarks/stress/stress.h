@@ -23,7 +23,7 @@ struct options {
     unsigned connections, files, in_flight;
     uint64_t size, window, operations, seed;
     uint32_t max_length;
-    double seconds, patience, kill_every;
+    double seconds, timeout, patience, kill_every;
     // Of all operations; of writes: stable and duplicates.
     double reads, commits, truncates, attributes, stable, duplicates, drops;
     const char *json, *kill_hook;
@@ -48,7 +48,7 @@ struct call {
     uint64_t offset;       // TRUNCATE: the size
     struct write *write;
     moment sent;
-    double sent_at, retry_at;
+    double sent_at, copied_at, retry_at; // copied_at: when it was last sent again, or first
     uint64_t low, high;    // the sizes that its reply may show
 };
 
@@ -106,7 +106,7 @@ struct latencies {
 
 struct counts {
     uint64_t bytes_written, bytes_read, stable_writes, same_xid_copies, late_copies, other_xid_copies, repeated_replies,
-        drops, connections_lost, calls_replayed, verifier_changes, writes_resent, writes_superseded, jukebox, short_writes,
+        drops, connections_lost, calls_replayed, timeouts, verifier_changes, writes_resent, writes_superseded, jukebox, short_writes,
         short_reads, kills, forgiven, mismatches, errors, bytes_verified;
 };
 

@@ -7,7 +7,7 @@
 
 const char *const kind_names[KINDS] = {"", "WRITE", "READ", "COMMIT", "SETATTR", "GETATTR"};
 
-#define LINE_SECONDS 1.0
+#define LINE_SECONDS 5.0
 #define BAR_SECONDS 0.1
 
 enum { BUCKETS = sizeof((struct latencies *)0)->buckets / sizeof(uint64_t), BUCKETS_PER_DOUBLING = 32 };
@@ -62,7 +62,7 @@ void show_progress(struct run *run, bool is_last) {
     char line[200];
     snprintf(line, sizeof line, "%3.0f %%  %s, %lu calls, %.0f MiB/s written, %.0f MiB/s read, %lu sent again", share * 100,
              names[run->phase], operations(run), (double)run->counts.bytes_written / seconds / 1048576,
-             (double)run->counts.bytes_read / seconds / 1048576, run->counts.calls_replayed + run->counts.writes_resent);
+             (double)run->counts.bytes_read / seconds / 1048576, run->counts.calls_replayed + run->counts.timeouts + run->counts.writes_resent);
     if (is_terminal) {
         int width = (int)(share * 24);
         fprintf(stderr, "\r[%.*s%*s] %s\x1b[K%s", width, "########################", 24 - width, "", line, is_last ? "\n" : "");
@@ -77,7 +77,7 @@ void print_summary(const struct run *run) {
     double seconds = run->ended - run->started;
     printf("seed %lu: %lu calls in %.1f s, %.1f MiB/s written, %.1f MiB/s read\n", run->options.seed, operations(run), seconds,
            (double)counts->bytes_written / seconds / 1048576,
-           (double)(counts->bytes_read - counts->bytes_verified) / seconds / 1048576);
+           (double)counts->bytes_read / seconds / 1048576);
     printf("%-8s %9s %9s %9s %9s\n", "", "calls", "p50 ms", "p99 ms", "max ms");
     for (int i = 1; i < KINDS; i++) {
         const struct latencies *each = &run->latencies[i];
@@ -86,10 +86,10 @@ void print_summary(const struct run *run) {
                    latency_percentile(each, 0.99) * 1e3, each->most * 1e3);
     }
     printf("copies: %lu at once and %lu late with the same xid, %lu with another; %lu replies were repeated\n"
-           "connections: %lu dropped, %lu lost, %lu calls replayed; %lu verifier changes, %lu writes sent again\n"
+           "connections: %lu dropped, %lu lost, %lu calls replayed, %lu sent again after a time; %lu verifier changes, %lu writes sent again\n"
            "%lu bytes read back; %lu mismatches, %lu errors\n",
            counts->same_xid_copies, counts->late_copies, counts->other_xid_copies, counts->repeated_replies, counts->drops,
-           counts->connections_lost, counts->calls_replayed, counts->verifier_changes, counts->writes_resent,
+           counts->connections_lost, counts->calls_replayed, counts->timeouts, counts->verifier_changes, counts->writes_resent,
            counts->bytes_verified, counts->mismatches, counts->errors);
 }
 
@@ -107,7 +107,7 @@ bool write_json(const struct run *run, const char *path) {
         {"bytes_verified", c->bytes_verified}, {"stable_writes", c->stable_writes},
         {"same_xid_copies", c->same_xid_copies}, {"late_copies", c->late_copies}, {"other_xid_copies", c->other_xid_copies},
         {"repeated_replies", c->repeated_replies}, {"connections_dropped", c->drops},
-        {"connections_lost", c->connections_lost}, {"calls_replayed", c->calls_replayed},
+        {"connections_lost", c->connections_lost}, {"calls_replayed", c->calls_replayed}, {"calls_timed_out", c->timeouts},
         {"verifier_changes", c->verifier_changes}, {"writes_resent", c->writes_resent},
         {"writes_superseded", c->writes_superseded}, {"jukebox", c->jukebox}, {"short_writes", c->short_writes},
         {"short_reads", c->short_reads}, {"mixed_reads", model_count(run->model).mixed}, {"kills", c->kills},
@@ -118,7 +118,7 @@ bool write_json(const struct run *run, const char *path) {
         fprintf(file, " \"%s\": %lu,\n", numbers[i].name, numbers[i].value);
     fprintf(file, " \"seconds\": %.3f,\n \"mib_per_second_written\": %.3f,\n \"mib_per_second_read\": %.3f,\n \"latencies\": {",
             seconds, (double)c->bytes_written / seconds / 1048576,
-            (double)(c->bytes_read - c->bytes_verified) / seconds / 1048576);
+            (double)c->bytes_read / seconds / 1048576);
     const char *separator = "";
     for (int i = 1; i < KINDS; i++) {
         const struct latencies *each = &run->latencies[i];
