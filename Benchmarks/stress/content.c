@@ -53,25 +53,41 @@ void value_describe(uint32_t value, char *words, size_t bytes) {
     else snprintf(words, bytes, "operation %u of connection %u", value & 0xffffff, (value >> 24) - 1);
 }
 
-void content_describe(const struct model *m, unsigned files, uint64_t at, const uint8_t bytes[8], char *words, size_t size) {
+// Whose word this is; false if nobody wrote it.
+static bool decode(const struct model *m, const uint8_t bytes[8], unsigned *file, uint32_t *value, uint64_t *offset) {
     uint64_t word;
     memcpy(&word, bytes, sizeof word);
-    if (word == 0) {
-        snprintf(words, size, "zeros");
-        return;
-    }
     uint64_t turned = word * inverse(TURN);
     turned ^= turned >> 32;
     turned *= inverse(TURN);
-    for (unsigned file = 0; file < files; file++) {
-        uint64_t found = turned ^ salt(m, file);
+    for (*file = 0; *file < m->files; ++*file) {
+        uint64_t found = turned ^ salt(m, *file);
+        *value = (uint32_t)(found >> 32);
+        *offset = (uint32_t)found * UINT64_C(8);
         // A word of another file, or of nobody, would hardly have a number that lies in the file.
-        if ((uint32_t)found * UINT64_C(8) >= m->size || found >> 56 == 0) continue;
-        char who[64];
-        value_describe((uint32_t)(found >> 32), who, sizeof who);
-        if ((uint32_t)found == (uint32_t)(at / 8)) snprintf(words, size, "%s (file %u)", who, file);
-        else snprintf(words, size, "%s (file %u), but its bytes at %lu", who, file, (uint32_t)found * UINT64_C(8));
+        if (*offset < m->size && found >> 56 != 0) return true;
+    }
+    return false;
+}
+
+void content_describe(const struct model *m, uint64_t at, const uint8_t *bytes, size_t count, char *words, size_t size) {
+    static const uint8_t zeros[8];
+    if (count >= 8 && memcmp(bytes, zeros, 8) == 0) {
+        snprintf(words, size, "zeros");
         return;
     }
-    snprintf(words, size, "%016lx, which nobody wrote", __builtin_bswap64(word));
+    // What was shifted has its words at other places than multiples of 8.
+    for (size_t shift = 0; shift < 8 && shift + 8 <= count; shift++) {
+        unsigned file;
+        uint32_t value;
+        uint64_t offset;
+        if (!decode(m, bytes + shift, &file, &value, &offset)) continue;
+        char who[64];
+        value_describe(value, who, sizeof who);
+        if (offset == at + shift) snprintf(words, size, "%s (file %u)", who, file);
+        else snprintf(words, size, "%s (file %u), but its bytes at %lu are at %lu", who, file, offset, at + shift);
+        return;
+    }
+    if (count < 8) snprintf(words, size, "an incomplete word");
+    else snprintf(words, size, "nobody: %016lx", __builtin_bswap64(*(const uint64_t *)memcpy(&(uint64_t){0}, bytes, 8)));
 }

@@ -284,10 +284,11 @@ static size_t judge(struct model *m, unsigned file, struct segment *segment, uin
 // "expected A; B", and then what a server that remembers everything can't give any more.
 static void describe(const struct model *m, unsigned file, const struct segment *segment, uint64_t bad, uint64_t offset,
                      const uint8_t *bytes, size_t count, moment sent, char *words) {
-    char found[160] = "an incomplete word";
-    uint64_t word = bad & ~UINT64_C(7);
-    if (word < offset) word += 8; // the next one says more than half of one
-    if (word + 8 <= offset + count) content_describe(m, m->files, word, bytes + (word - offset), found, sizeof found);
+    char found[160];
+    // Of the word that the byte is in, or of the next one if that belongs to a neighbour or was not read.
+    uint64_t word = bad & ~UINT64_C(7), end = offset + count;
+    if (word < offset || (word < segment->start && word + 16 <= end)) word += 8;
+    content_describe(m, word, bytes + (word - offset), word < end ? end - word : 0, found, sizeof found);
     int used = snprintf(words, DESCRIPTION_BYTES, "byte %lu of file %u is 0x%02x, of %s", bad, file, bytes[bad - offset], found);
     for (int overwritten = 0; overwritten < 2; overwritten++) {
         const char *separator = overwritten ? "; overwritten " : "; expected ";

@@ -30,5 +30,5 @@ struct model {
 };
 
 bool content_equal(const struct model *, unsigned file, uint32_t value, uint64_t offset, const uint8_t *, size_t count);
-// Says what the word that covers offset `at` is.
-void content_describe(const struct model *, unsigned files, uint64_t at, const uint8_t bytes[8], char *words, size_t size);
+// Says whose bytes these are, which were read at this offset, a multiple of 8.
+void content_describe(const struct model *, uint64_t at, const uint8_t *, size_t count, char *words, size_t size);

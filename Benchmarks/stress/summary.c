@@ -97,6 +97,7 @@ bool write_json(const struct run *run, const char *path) {
     FILE *file = fopen(path, "w");
     if (!file) return false;
     const struct counts *c = &run->counts;
+    struct model_counts model = model_count(run->model);
     double seconds = run->ended - run->started;
     const struct {
         const char *name;
@@ -110,7 +111,8 @@ bool write_json(const struct run *run, const char *path) {
         {"connections_lost", c->connections_lost}, {"calls_replayed", c->calls_replayed}, {"calls_timed_out", c->timeouts},
         {"verifier_changes", c->verifier_changes}, {"writes_resent", c->writes_resent},
         {"writes_superseded", c->writes_superseded}, {"jukebox", c->jukebox}, {"short_writes", c->short_writes},
-        {"short_reads", c->short_reads}, {"mixed_reads", model_count(run->model).mixed}, {"kills", c->kills},
+        {"short_reads", c->short_reads}, {"mixed_reads", model.mixed}, {"model_segments", model.segments},
+        {"model_entries", model.entries}, {"kills", c->kills},
         {"forgiven", c->forgiven}, {"mismatches", c->mismatches}, {"errors", c->errors},
     };
     fprintf(file, "{\n");
