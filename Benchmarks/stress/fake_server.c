@@ -257,7 +257,8 @@ static void handle_call(struct server *s, int socket, struct reader call) {
         memcpy(reply->bytes, s->output, s->used);
     }
     send_output(s, socket);
-    bool forgets = s->fault == RESTARTS || s->fault == CHANGES_VERIFIER || s->fault == FORGETS_COMMITTED || s->fault == KEEPS_VERIFIER;
+    bool forgets = s->fault == RESTARTS || s->fault == CHANGES_VERIFIER || s->fault == FORGETS_COMMITTED ||
+                   s->fault == KEEPS_VERIFIER;
     if (++s->operations % 700 != 0 || !forgets) return;
     forget(s);
     s->restarts = s->fault == RESTARTS || s->fault == FORGETS_COMMITTED;

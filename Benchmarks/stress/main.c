@@ -127,8 +127,8 @@ int main(int count, char **arguments) {
     };
     struct options options = {.connections = 4, .in_flight = 8, .files = 4, .size = 64 << 20, .window = 4 << 20,
                               .max_length = 256 << 10, .reads = 0.25, .commits = 0.02, .truncates = 0.001,
-                              .attributes = 0.01, .stable = 0.05, .duplicates = 0.05, .drops = 0.001, .timeout = 20, .patience = 60,
-                              .kill_every = 5};
+                              .attributes = 0.01, .stable = 0.05, .duplicates = 0.05, .drops = 0.001, .timeout = 20,
+                              .patience = 60, .kill_every = 5};
     if (getrandom(&options.seed, sizeof options.seed, 0) != sizeof options.seed) die("getrandom failed");
     options.seed %= 1000000000; // to be typed
     bool tests = false;

@@ -289,7 +289,8 @@ static void describe(const struct model *m, unsigned file, const struct segment 
     uint64_t word = bad & ~UINT64_C(7), end = offset + count;
     if (word < offset || (word < segment->start && word + 16 <= end)) word += 8;
     content_describe(m, word, bytes + (word - offset), word < end ? end - word : 0, found, sizeof found);
-    int used = snprintf(words, DESCRIPTION_BYTES, "byte %lu of file %u is 0x%02x, of %s", bad, file, bytes[bad - offset], found);
+    int used = snprintf(words, DESCRIPTION_BYTES, "byte %lu of file %u is 0x%02x, of %s", bad, file,
+                        bytes[bad - offset], found);
     for (int overwritten = 0; overwritten < 2; overwritten++) {
         const char *separator = overwritten ? "; overwritten " : "; expected ";
         for (uint32_t i = segment->count; i-- > 0 && used < DESCRIPTION_BYTES - 200;) {

@@ -106,8 +106,8 @@ struct latencies {
 
 struct counts {
     uint64_t bytes_written, bytes_read, stable_writes, same_xid_copies, late_copies, other_xid_copies, repeated_replies,
-        drops, connections_lost, calls_replayed, timeouts, verifier_changes, writes_resent, writes_superseded, jukebox, short_writes,
-        short_reads, kills, forgiven, mismatches, errors, bytes_verified;
+        drops, connections_lost, calls_replayed, timeouts, verifier_changes, writes_resent, writes_superseded, jukebox,
+        short_writes, short_reads, kills, forgiven, mismatches, errors, bytes_verified;
 };
 
 enum phase { RUNNING, SETTLING, VERIFYING };

@@ -62,7 +62,8 @@ void show_progress(struct run *run, bool is_last) {
     char line[200];
     snprintf(line, sizeof line, "%3.0f %%  %s, %lu calls, %.0f MiB/s written, %.0f MiB/s read, %lu sent again", share * 100,
              names[run->phase], operations(run), (double)run->counts.bytes_written / seconds / 1048576,
-             (double)run->counts.bytes_read / seconds / 1048576, run->counts.calls_replayed + run->counts.timeouts + run->counts.writes_resent);
+             (double)run->counts.bytes_read / seconds / 1048576,
+             run->counts.calls_replayed + run->counts.timeouts + run->counts.writes_resent);
     if (is_terminal) {
         int width = (int)(share * 24);
         fprintf(stderr, "\r[%.*s%*s] %s\x1b[K%s", width, "########################", 24 - width, "", line, is_last ? "\n" : "");
@@ -86,7 +87,8 @@ void print_summary(const struct run *run) {
                    latency_percentile(each, 0.99) * 1e3, each->most * 1e3);
     }
     printf("copies: %lu at once and %lu late with the same xid, %lu with another; %lu replies were repeated\n"
-           "connections: %lu dropped, %lu lost, %lu calls replayed, %lu sent again after a time; %lu verifier changes, %lu writes sent again\n"
+           "connections: %lu dropped, %lu lost, %lu calls replayed, %lu sent again after a time; "
+           "%lu verifier changes, %lu writes sent again\n"
            "%lu bytes read back; %lu mismatches, %lu errors\n",
            counts->same_xid_copies, counts->late_copies, counts->other_xid_copies, counts->repeated_replies, counts->drops,
            counts->connections_lost, counts->calls_replayed, counts->timeouts, counts->verifier_changes, counts->writes_resent,

@@ -98,10 +98,24 @@ def killed(directory):
     equal(found["bytes_verified"], 4 * 16 << 20, "the bytes read back")
 
 
+@test("stress makes the same operations for the same seed, and others for another")
+def same_operations(directory):
+    def made(server, seed):
+        # What is sent twice depends on when connections are dropped.
+        found = run_well(directory, "--seed", seed, "--operations", 500, "--retransmit", 0, "--duplicate-share", 0, "--size",
+                         "4M", f"nfs://127.0.0.1:{server.port}/")
+        return found["bytes_written"], {kind: each["count"] for kind, each in found["latencies"].items() if kind != "COMMIT"}
+
+    with Store(directory, 3, 2).serve() as server:
+        first = made(server, 4)
+        equal(made(server, 4), first, "the bytes and calls of the same seed")
+        check(made(server, 5) != first, "another seed makes the same")
+
+
 @test("stress refuses a wrong command line with 64, and a server that isn't there with 1")
 def refusals(directory):
-    for arguments in ([], ["nfs://127.0.0.1"], ["nfs:/"], ["--files", 0, "nfs://127.0.0.1/"], ["--read-share", 2, "nfs://127.0.0.1/"],
-                      ["--read-share", 0.6, "--commit-share", 0.6, "nfs://127.0.0.1/"]):
+    for arguments in ([], ["nfs://127.0.0.1"], ["nfs:/"], ["--files", 0, "nfs://127.0.0.1/"],
+                      ["--read-share", 2, "nfs://127.0.0.1/"], ["--read-share", 0.6, "--commit-share", 0.6, "nfs://127.0.0.1/"]):
         equal(stress(*arguments).returncode, 64, f"the exit code of {arguments}")
     # Port 1 of loopback: nobody may listen there but root, and nobody does.
     done = stress("--patience", 0.2, "nfs://127.0.0.1:1/")
