@@ -3,11 +3,15 @@
 import json
 import os
 import subprocess
+import sys
 
 import gateway
 from harness import check, equal, test
 
 CLONE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(CLONE, "Benchmarks"))
+
+from nfs3client.build import build  # noqa: E402
 
 # Each figure that a bench of all measures has: a rate and the server's CPU time.
 FIGURES = ["write", "read", "read-cold", "write-shuffled", "small-1", "small-8", "getattr-1", "getattr-16", "lookup-1",
@@ -40,10 +44,7 @@ def quick(directory):
 @test("the bench's load refuses bytes other than it wrote")
 def wrong_bytes(directory):
     load = os.path.join(directory, "nfsload")
-    sources = os.path.join(CLONE, "Benchmarks/nfsload")
-    subprocess.run(
-        ["cc", "-O2", "-std=gnu11", "-o", load,
-         *(os.path.join(sources, name) for name in os.listdir(sources) if name.endswith(".c"))], check=True)
+    build("nfsload", load)
 
     def run(measure, seed):
         return subprocess.run(

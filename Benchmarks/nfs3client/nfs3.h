@@ -7,6 +7,7 @@
 
 enum nfs3_procedure {
     NFS3_GETATTR = 1,
+    NFS3_SETATTR = 2,
     NFS3_LOOKUP = 3,
     NFS3_READ = 6,
     NFS3_WRITE = 7,
@@ -19,7 +20,7 @@ enum nfs3_procedure {
     NFS3_COMMIT = 21,
 };
 
-enum { NFS3_REGULAR_FILE = 1, NFS3_UNSTABLE = 0, NFS3_FILE_SYNC = 2, NFS3_UNCHECKED = 0, NFS3_GUARDED = 1 };
+enum { NFS3_REGULAR_FILE = 1, NFS3_UNSTABLE = 0, NFS3_DATA_SYNC = 1, NFS3_FILE_SYNC = 2, NFS3_UNCHECKED = 0, NFS3_GUARDED = 1 };
 
 struct handle {
     uint32_t bytes;

@@ -1,3 +1,4 @@
+#define _GNU_SOURCE // program_invocation_short_name
 #include "rpc.h"
 
 #include <arpa/inet.h>
@@ -48,7 +49,7 @@ struct connection {
 void die(const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
-    fputs("nfsload: ", stderr);
+    fprintf(stderr, "%s: ", program_invocation_short_name);
     vfprintf(stderr, format, arguments);
     fputc('\n', stderr);
     va_end(arguments);
