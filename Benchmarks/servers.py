@@ -73,8 +73,12 @@ class Server:
         raise Failed(f"{self.name} is gone; its log is {self.log}")
 
 
+# An eighth of 4 GiB: half of it for what write-back may hold.
+MEMORY = "512MiB"
+
+
 class Sluice(Server):
-    """`sluice serve` with five volumes and all else by default."""
+    """`sluice serve` with five volumes, a memory budget that is the same on all machines, and all else by default."""
 
     name = "sluice"
     export = "/"
@@ -86,13 +90,13 @@ class Sluice(Server):
             self.process = subprocess.Popen(
                 # It ends with the bench, however that ends.
                 ["setpriv", "--pdeathsig", "TERM", binary, "serve", "--data", self.files, "--volumes", "5",
-                 "--listen", "127.0.0.1:0"],
+                 "--listen", "127.0.0.1:0", "--memory", MEMORY],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self.pid = self.process.pid
         self.nfs_port = None
         self.wait_until(self._serves)
         self.mount_port = self.nfs_port
-        self.describes = "Sluice, RS-3-2-1024k on five directories"
+        self.describes = f"Sluice, RS-3-2-1024k on five directories, --memory {MEMORY}"
 
     def _serves(self):
         with open(self.log, errors="replace") as log:
