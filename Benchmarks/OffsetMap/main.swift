@@ -118,7 +118,7 @@ func tail<Map: BenchedMap>(_: Map.Type, _ entries: Int) -> Double {
     for index in 0..<entries {
         map.insert(value, at: Workload.window.offset(index), count: 4096, sequence: UInt64(index) + 1)
     }
-    let times = UnsafeMutableBufferPointer<UInt64>.allocate(capacity: 50_000)
+    let times = UnsafeMutableBufferPointer<UInt64>.allocate(capacity: 10_000)
     defer { times.deallocate() }
     let flag = PthreadFlag()
     nonisolated(unsafe) let slots = times
@@ -157,6 +157,8 @@ func printLine(_ what: String, _ ours: [Double], _ theirs: [Double]) {
     print(
         padded(what, 38) + padded(rounded(median(ours)), 11) + padded(rounded(median(theirs)), 11)
             + rounded(median(ratios), 2) + "  (\(rounded(ratios.min()!, 2)) … \(rounded(ratios.max()!, 2)))")
+    // Also into a pipe line by line: all of it takes minutes.
+    fflush(nil)
 }
 
 let arguments = CommandLine.arguments.dropFirst().compactMap { Int($0) }
