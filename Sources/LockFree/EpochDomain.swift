@@ -26,7 +26,7 @@ internal import Synchronization
 /// Frees what lock-free structures have let go of. Several structures may share one. Thread-safe.
 public final class EpochDomain: @unchecked Sendable {
     /// Threads that may be inside at once: event loops, drains and readers are as many as there are cores, and some.
-    static let slotCount = 128
+    private let slotCount: Int
 
     /// The right to look at nodes. Not to be kept: nothing is freed while one is out.
     struct Pin: ~Copyable {
@@ -41,10 +41,14 @@ public final class EpochDomain: @unchecked Sendable {
     private let isCollecting = Atomic<Bool>(false)
     private let blocksFreed = Atomic<Int>(0)
 
-    public init() {
+    public convenience init() { self.init(slotCount: 128) }
+
+    /// With other slots, for tests.
+    init(slotCount: Int) {
+        self.slotCount = slotCount
         slots = .allocate(
-            byteCount: Self.slotCount * PinSlot.strideBytes, alignment: PinSlot.strideBytes)
-        for index in 0..<Self.slotCount {
+            byteCount: slotCount * PinSlot.strideBytes, alignment: PinSlot.strideBytes)
+        for index in 0..<slotCount {
             (slots + index * PinSlot.strideBytes).bindMemory(to: PinSlot.self, capacity: 1).initialize(to: PinSlot())
         }
         limbo = .allocate(capacity: 4)
@@ -54,7 +58,7 @@ public final class EpochDomain: @unchecked Sendable {
     deinit {
         // Nobody has a reference, so nobody is inside.
         for index in 0..<4 { free(limbo[index].exchange(0, ordering: .acquiring)) }
-        for index in 0..<Self.slotCount { slot(index).deinitialize(count: 1) }
+        for index in 0..<slotCount { slot(index).deinitialize(count: 1) }
         slots.deallocate()
         limbo.deinitialize(count: 4)
         limbo.deallocate()
@@ -77,10 +81,10 @@ public final class EpochDomain: @unchecked Sendable {
     private func enter() -> Pin {
         // Threads begin at different slots, and each mostly finds the one that it had before.
         let hash = UInt64(UInt(bitPattern: Int(pthread_self()))) &* 0x9E37_79B9_7F4A_7C15
-        var index = Int(truncatingIfNeeded: hash >> 57)
+        var index = Int(truncatingIfNeeded: hash >> 57) % slotCount
         var current = epoch.load(ordering: .sequentiallyConsistent)
         while true {
-            for _ in 0..<Self.slotCount {
+            for _ in 0..<slotCount {
                 let word = slot(index).pointee.word
                     .compareExchange(
                         expected: 0, desired: PinSlot.word(ofEpoch: current), ordering: .sequentiallyConsistent)
@@ -94,7 +98,7 @@ public final class EpochDomain: @unchecked Sendable {
                             PinSlot.word(ofEpoch: current), ordering: .sequentiallyConsistent)
                     }
                 }
-                index = (index + 1) % Self.slotCount
+                index = (index + 1) % slotCount
             }
             sched_yield()
         }
@@ -144,7 +148,7 @@ public final class EpochDomain: @unchecked Sendable {
         guard !isCollecting.exchange(true, ordering: .acquiring) else { return }
         defer { isCollecting.store(false, ordering: .releasing) }
         let current = epoch.load(ordering: .sequentiallyConsistent)
-        for index in 0..<Self.slotCount {
+        for index in 0..<slotCount {
             // Also acquires what `leave` released.
             let word = slot(index).pointee.word.load(ordering: .sequentiallyConsistent)
             if word != 0 && word != PinSlot.word(ofEpoch: current) { return }
@@ -172,7 +176,7 @@ public final class EpochDomain: @unchecked Sendable {
     /// Blocks that were made and are not freed yet, in structures or in limbo. Exact while nobody is at work.
     public var liveBlocks: Int {
         var made = 0
-        for index in 0..<Self.slotCount { made += slot(index).pointee.blocksMade.load(ordering: .relaxed) }
+        for index in 0..<slotCount { made += slot(index).pointee.blocksMade.load(ordering: .relaxed) }
         return made - blocksFreed.load(ordering: .relaxed)
     }
 }

@@ -70,10 +70,10 @@ struct MapEntry: ~Copyable {
 
     static let dispose: @convention(c) (UnsafeMutableRawPointer) -> Void = { block in
         let entry = block.assumingMemoryBound(to: MapEntry.self)
-        release(entry.pointee.value.load(ordering: .relaxed))
         // Who looks too late gets an overflow, not somebody else's bytes; and the thread sanitizer, which doesn't see what is
-        // given back to the allocator, sees a write.
+        // given back to the allocator, sees a write. First of all, since counting references orders threads in its eyes.
         entry.pointee.base = .max
+        release(entry.pointee.value.load(ordering: .relaxed))
         entry.deinitialize(count: 1)
         entry.deallocate()
     }
