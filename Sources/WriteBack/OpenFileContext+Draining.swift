@@ -65,8 +65,8 @@ extension OpenFileContext {
     enum Turn: ~Copyable {
         case drain(DrainTurn)
         case dump(DumpTurn)
-        /// There is nothing to drain; whether the file must be queued again.
-        case nothing(mustSchedule: Bool)
+        /// There is nothing to drain; the bytes freed by the way, and whether the file must be queued again.
+        case nothing(freedBytes: Int, mustSchedule: Bool)
     }
 
     /// Begins a turn: the plan and the right to carry it out.
@@ -101,7 +101,7 @@ extension OpenFileContext {
         case .everything, .rest: choice = planner.chooseAll(from: from, limits)
         }
         let plan = planner.plan(choice, through: through, rests: demand == .rest)
-        let mustSchedule: Bool? = state.withLock { state in
+        let nothing: (freedBytes: Int, mustSchedule: Bool)? = state.withLock { state in
             // Bytes that somebody waits for may have been truncated away. Then an empty plan waits in their
             // place until what the truncate recorded is durable.
             let isNeeded =
@@ -112,15 +112,17 @@ extension OpenFileContext {
                 state.nextStripeCheck = 0
                 if let next = plan.nextRunOffset {
                     state.nextRunOffset = next
-                    state.demand = max(state.demand, demand)
+                    // Relief is asked for again if this wasn't enough.
+                    if demand >= .everything { state.demand = max(state.demand, demand) }
                 }
                 return nil
             }
             state.isDraining = false
+            // A truncate may have come since the turn began; its memory is told now, as nobody else may come.
             state.unlinkLeftovers(map)
-            return state.schedule()
+            return (-state.heldChange(map), state.schedule())
         }
-        if let mustSchedule { return .nothing(mustSchedule: mustSchedule) }
+        if let nothing { return .nothing(freedBytes: nothing.freedBytes, mustSchedule: nothing.mustSchedule) }
         return .drain(DrainTurn(file: fileID, plan: plan))
     }
 

@@ -220,7 +220,8 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
             returnToBudget(freed)
             if mustSchedule { enqueue(file) }
             return
-        case .nothing(let mustSchedule):
+        case .nothing(let freed, let mustSchedule):
+            returnToBudget(freed)
             if mustSchedule { enqueue(file) }
             forgetIfClean(file)
             return
