@@ -334,6 +334,29 @@ struct WriteBackTests {
         #expect(sink.published(file.fileID) == Array(expected.dropLast()))
     }
 
+    @Test("a COMMIT is not answered by a turn that leaves some of what it is owed")
+    func turnThatLeavesSome() async throws {
+        var limits = WriteBackLimits()
+        limits.maxRunsPerTurn = 1
+        for offset in [100, 0] as [UInt64] {
+            _ = try file.write(
+                Payload(bytes: [1]), at: offset, isStable: false, now: clock.now(), elapsed: .zero, clearingModeBits: 0,
+                limits: limits)
+        }
+        async let committed: Void = file.waitUntilDurable {}
+        while !file.hasWaiters { await Task.yield() }
+        for (place, isLast) in [(0, false), (100, true)] as [(UInt64, Bool)] {
+            guard case .drain(let turn) = file.takeTurn(stripeSizeBytes: 12, limits: limits, canDump: false) else {
+                Issue.record("nothing to drain")
+                return
+            }
+            #expect(turn.plan.runs.map(\.range) == [ByteRange(place, place + 1)])
+            #expect(file.finishDrain(turn).mustSchedule == !isLast)
+            #expect(file.hasWaiters == !isLast)
+        }
+        try await committed
+    }
+
     @Test("a writer who makes very many pieces waits until they are drained")
     func tooManyPieces() async throws {
         let writeBack = writeBack {
