@@ -43,9 +43,11 @@ public final class EmbeddedFileService: FileService {
     /// Signs file handles; the same on all volumes, for ever.
     public var handleKey: (k0: UInt64, k1: UInt64) { (core.handleKey.k0, core.handleKey.k1) }
 
-    /// What has to be done now and then; to be called about once a second.
-    public func tick() async {
-        writeBack.tick()
+    /// Settles files that rest; to be called about once a second, whatever the disks do: it waits for none.
+    public func settleIdleFiles() { writeBack.tick() }
+
+    /// Sees to volumes and mirrors; to be called about once a second, when the last call has returned.
+    public func checkVolumes() async {
         await core.checkVolumes()
         await core.restoreMirrors()
     }
@@ -171,6 +173,8 @@ extension FileError {
         case .inputOutput: self = .inputOutput
         case .noSpace: self = .noSpace
         case .removed: self = .stale
+        // Whoever asks again is answered by what the store has, or brings the bytes again.
+        case .dumpLost, .busy: self = .busy
         }
     }
 }

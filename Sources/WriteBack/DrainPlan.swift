@@ -92,4 +92,9 @@ public enum WriteBackError: Error, Hashable, Sendable {
     case noSpace
     /// The file was removed meanwhile.
     case removed
+    /// What was dumped can't be read back. Clients still have the bytes, unless they were told that they are durable, which
+    /// nobody was: a changed verifier has them sent again.
+    case dumpLost
+    /// There is no memory for it now.
+    case busy
 }

@@ -57,17 +57,38 @@ struct DrainPlanner {
         var nextRunOffset: UInt64?
     }
 
+    /// The run that goes on where the file has been drained up to, if it is long enough for a turn of its own: order is worth
+    /// waiting for, as ordered extents are few and read fast.
+    func chooseInOrder(from nextOffset: UInt64, _ stripeSizeBytes: Int, _ limits: WriteBackLimits) -> Choice {
+        var choice = Choice()
+        guard let run = runs.first(where: { $0.range.upperBound > nextOffset }), run.range.lowerBound <= nextOffset,
+            run.range.upperBound - nextOffset >= max(limits.drainChunkBytes / 2, stripeSizeBytes)
+        else { return choice }
+        choice.runs = [(run, run.range)]
+        cutToFullStripes(&choice, stripeSizeBytes, limits)
+        return choice
+    }
+
     /// Runs of at least a stripe, of at most `maxDrainBytes` together. They are full stripes when put one behind the other,
     /// so only the last is cut: what is written backwards, or in many places at once, leaves no remainders behind.
     func chooseFullStripes(_ stripeSizeBytes: Int, _ limits: WriteBackLimits) -> Choice {
         let stripe = UInt64(stripeSizeBytes)
-        let room = max(UInt64(limits.maxDrainBytes), stripe)
         var choice = Choice()
         var count: UInt64 = 0
-        for run in runs where run.range.count >= stripe && choice.runs.count < limits.maxRunsPerTurn && count < room {
+        for run in runs
+        where run.range.count >= stripe && choice.runs.count < limits.maxRunsPerTurn && count < limits.maxDrainBytes {
             choice.runs.append((run, run.range))
             count += run.range.count
         }
+        cutToFullStripes(&choice, stripeSizeBytes, limits)
+        return choice
+    }
+
+    /// Takes from the end of the choice what is more than a turn takes, or no full stripe.
+    private func cutToFullStripes(_ choice: inout Choice, _ stripeSizeBytes: Int, _ limits: WriteBackLimits) {
+        let stripe = UInt64(stripeSizeBytes)
+        let room = max(UInt64(limits.maxDrainBytes), stripe)
+        let count = choice.runs.reduce(0) { $0 + $1.range.count }
         var excess = count - min(count, room) / stripe * stripe
         while excess > 0, let last = choice.runs.last {
             let kept = last.range.count - min(excess, last.range.count)
@@ -75,7 +96,6 @@ struct DrainPlanner {
             choice.runs.removeLast()
             if kept > 0 { choice.runs.append((last.run, ByteRange(offset: last.range.lowerBound, count: kept))) }
         }
-        return choice
     }
 
     /// What is to be dumped: payload in memory, what lies highest in the file first, as it will be drained last. Not what is

@@ -26,13 +26,25 @@ extension OpenFileContext {
     /// Neither pending bytes, nor a drain, nor anything open, nor an error that nobody was told.
     public var isClean: Bool {
         state.withLock { state in
-            state.pendingBytes == 0 && !state.isDraining && !state.isScheduled && !state.hasOpenOutput
+            state.pendingBytes == 0 && state.task == .none && !state.hasOpenOutput
                 && (state.failure == nil || state.wasLastingFailureTold)
         }
     }
 
     /// Memory that the pending writes keep.
     var heldBytes: Int { state.withLock { $0.heldBytes } }
+
+    /// When the last WRITE arrived.
+    var lastArrival: Duration { state.withLock { $0.lastArrival } }
+
+    /// Asks for a drain if some of what is pending is in the dump; true when the caller must queue the file.
+    func requestDrainOfDumped() -> Bool {
+        state.withLock { state in
+            guard state.mayBeDumped, state.pendingBytes > 0 else { return false }
+            state.demand = max(state.demand, .everything)
+            return state.schedule()
+        }
+    }
 
     /// Whether somebody waits for bytes to become durable.
     var hasWaiters: Bool { state.withLock { !$0.waiters.isEmpty } }
@@ -41,7 +53,11 @@ extension OpenFileContext {
     ///
     /// - Parameter failureCount: of the write that waits, if it is one: a drain that has failed since may have had
     ///   its bytes, even if somebody else was told of that.
-    func waitUntilDurable(since failureCount: Int? = nil, schedule: () -> Void) async throws(WriteBackError) {
+    /// - Parameter isCommit: the caller answers with the verifier as it is then, so that a loss which changes the verifier,
+    ///   and is nothing else to be told of, is no error.
+    func waitUntilDurable(
+        since failureCount: Int? = nil, isCommit: Bool = false, schedule: () -> Void
+    ) async throws(WriteBackError) {
         let error: WriteBackError? = await withUnsafeContinuation { continuation in
             enum Answer { case now(WriteBackError?), later(mustSchedule: Bool) }
             let answer: Answer = state.withLock { state in
@@ -49,7 +65,7 @@ extension OpenFileContext {
                 if let failure = state.tellFailure() { return .now(failure) }
                 if let failureCount, failureCount != state.failureCount { return .now(state.lastFailure) }
                 if state.sequence <= state.drainedThrough { return .now(nil) }
-                state.waiters.append(Waiter(sequence: state.sequence, continuation: continuation))
+                state.waiters.append(Waiter(sequence: state.sequence, isCommit: isCommit, continuation: continuation))
                 state.demand = max(state.demand, .everything)
                 return .later(mustSchedule: state.schedule())
             }
@@ -73,13 +89,12 @@ extension OpenFileContext {
     ///
     /// - Parameter canDump: whether there is a dump that takes something.
     func takeTurn(stripeSizeBytes: Int, limits: WriteBackLimits, canDump: Bool) -> Turn {
-        let (demand, through, from) = state.withLock { state in
-            precondition(state.isScheduled && !state.isDraining, "one write-back task per file")
-            state.isScheduled = false
-            state.isDraining = true
+        let (demand, through, from, nextOffset) = state.withLock { state in
+            precondition(state.task == .scheduled, "one write-back task per file")
+            state.task = .out(isSettling: state.demand == .rest)
             state.drainClip = nil
             defer { state.demand = .none }
-            return (state.demand, state.sequence, state.nextRunOffset)
+            return (state.demand, state.sequence, state.nextRunOffset, state.drained.nextOffset)
         }
         let planner = DrainPlanner(map, through: through)
         var choice = DrainPlanner.Choice()
@@ -87,7 +102,8 @@ extension OpenFileContext {
         case .none: break
         case .fullStripes:
             if planner.fullStripeBytes(stripeSizeBytes) >= limits.drainChunkBytes {
-                choice = planner.chooseFullStripes(stripeSizeBytes, limits)
+                choice = planner.chooseInOrder(from: nextOffset, stripeSizeBytes, limits)
+                if choice.runs.isEmpty { choice = planner.chooseFullStripes(stripeSizeBytes, limits) }
             }
         case .relief:
             // In this order: what is drained is done, what is dumped must be read again; and what can't be dumped goes out
@@ -117,7 +133,7 @@ extension OpenFileContext {
                 }
                 return nil
             }
-            state.isDraining = false
+            state.task = .none
             // A truncate may have come since the turn began; its memory is told now, as nobody else may come.
             state.unlinkLeftovers(map)
             return (-state.heldChange(map), state.schedule())
@@ -139,7 +155,8 @@ extension OpenFileContext {
         }
         let result = state.withLock { state in
             state.heldByWrites -= freed
-            state.isDraining = false
+            if places != nil { state.mayBeDumped = true }
+            state.task = .none
             state.unlinkLeftovers(map)
             if places == nil && state.pendingBytes > 0 || !state.waiters.isEmpty {
                 state.demand = max(state.demand, .everything)
@@ -167,9 +184,19 @@ extension OpenFileContext {
         let (freed, ready, again) = state.withLock { state in
             _ = state.take(trimmed)
             state.unlinked(unlinked)
-            state.isDraining = false
+            state.task = .none
             state.unlinkLeftovers(map)
-            if plan.rests { state.hasOpenOutput = false }
+            for run in plan.runs {
+                // What was truncated away meanwhile is not the file's.
+                if let kept = run.range.intersection(ByteRange(0, state.drainClip ?? .max)) {
+                    state.drained.insert(kept)
+                }
+            }
+            if plan.rests {
+                state.hasOpenOutput = false
+                // Gaps that nothing came into are holes from here on.
+                if state.pendingBytes == 0 { state.drained = DrainedRanges(upTo: state.attributes.size) }
+            }
             state.drainedThrough = max(state.drainedThrough, plan.reaches)
             let reached = state.drainedThrough
             let ready = state.waiters.filter { $0.sequence <= reached }
@@ -187,6 +214,7 @@ extension OpenFileContext {
     func beginFailure(_ error: WriteBackError) -> Bool {
         state.withLock { state in
             if !state.isRemoved { state.failure = error }
+            refusesWrites.store(true, ordering: .relaxed)
             state.failureCount += 1
             state.lastFailure = error
             let losesAcknowledged =
@@ -204,28 +232,38 @@ extension OpenFileContext {
         state.withLock { state in
             state.attributes.size = size
             state.attributes.usedBytes = usedBytes
+            state.drained = DrainedRanges(upTo: size)
         }
     }
 
     /// Second half, after the write verifier changed and the file was reverted: whoever waited is told. An
-    /// error that somebody was told is not sticky any more, unless the file could not be reverted. Returns the bytes freed.
-    func endFailure(_ error: WriteBackError, isReverted: Bool, turn: consuming DrainTurn) -> Int {
+    /// error that somebody was told is not sticky any more, unless the file could not be reverted. The loss of what was
+    /// dumped is told by the verifier. Returns the bytes freed.
+    func endFailure(_ cause: WriteBackError, isReverted: Bool, turn: consuming DrainTurn) -> Int {
         precondition(turn.file == fileID)
+        let isToldByVerifier = cause == .dumpLost && isReverted
+        // Asking again is of no use where nobody knows what there is.
+        let error = cause == .dumpLost && !isReverted ? .inputOutput : cause
         let (freed, waiters) = state.withLock { state in
-            state.isDraining = false
+            state.task = .none
             state.unlinkLeftovers(map)
-            state.isScheduled = false
             state.hasOpenOutput = false
             state.drainedThrough = state.sequence
             state.isNotReverted = !isReverted
-            if !state.waiters.isEmpty {
-                if isReverted { state.failure = nil } else { state.wasLastingFailureTold = true }
+            if !isReverted {
+                if !state.isRemoved { state.failure = error }
+                state.lastFailure = error
+                state.wasLastingFailureTold = !state.waiters.isEmpty
+            } else if !state.waiters.isEmpty || isToldByVerifier {
+                state.failure = nil
             }
             defer { state.waiters = [] }
             return (-state.heldChange(map), state.waiters)
         }
         epochs.collectAll()
-        for waiter in waiters { waiter.continuation.resume(returning: error) }
+        for waiter in waiters {
+            waiter.continuation.resume(returning: isToldByVerifier && waiter.isCommit ? nil : error)
+        }
         return freed
     }
 }

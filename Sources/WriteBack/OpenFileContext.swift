@@ -4,14 +4,17 @@
 // A state machine without I/O behind one lock, and a lock-free map. Everything here returns at once; the `WriteBack`
 // that drives it does what the answers say.
 //
-//   resting ──write──▶ dirty ──demand──▶ scheduled ──takeTurn──▶ draining ──finish──▶ resting, dirty or scheduled
-//   any state ──failed drain──▶ failed (sticky: until a client was told) ──▶ resting
-//   any state ──remove──▶ removed
+//   active ──demand──▶ scheduled ──takeTurn──▶ draining or settling ──finish──▶ active or scheduled
+//   draining or settling ──the drain fails──▶ failed (sticky: until a client was told) ──▶ active
+//   any of them ──remove──▶ closed
 //
 // A WRITE puts its bytes into the map before it takes the lock, where nobody sees them; under the lock it gets its
 // sequence and with that is visible, together with size and times. Readers and drains walk the map without the lock, up to
 // the sequence that they found under it. The file's write-back task is the map's maintainer while a turn is out; in
 // between it is whoever has the lock.
+//
+// Its place in the file's order is what a byte's durability goes by: `drainedThrough`. Where the file's drains go on is
+// what the drained ranges say: `nextOffset`.
 //
 // Invariants: times are set at arrival, never by a drain; ctime strictly increases; `drainedThrough` ≤
 // `sequence`; everything written up to `drainedThrough` is durable; at most one turn is out.
@@ -29,6 +32,32 @@ public final class OpenFileContext: Sendable {
     let state: Mutex<State>
     let map: OffsetMap
     let epochs: EpochDomain
+    /// Whether WRITEs may be refused at present, for those that have not put bytes into the map yet. Only a hint: `state`
+    /// says so when they take their place.
+    let refusesWrites = Atomic(false)
+
+    /// What a file is at.
+    enum Phase: Hashable, Sendable {
+        /// It takes writes; no turn of its write-back task has been asked for.
+        case active
+        /// A turn has been asked for.
+        case scheduled
+        /// A turn is out.
+        case draining
+        /// A turn is out after which nothing is open for the file.
+        case settling
+        /// A drain has failed: writes are refused, and nothing is drained, until a client was told.
+        case failed
+        /// The file is gone. A last turn may still let the sink close what it has open.
+        case closed
+    }
+
+    /// Where the one write-back task of the file is.
+    enum WriteBackTask: Hashable {
+        case none
+        case scheduled
+        case out(isSettling: Bool)
+    }
 
     struct State {
         var attributes: FileAttributes
@@ -48,10 +77,11 @@ public final class OpenFileContext: Sendable {
         /// The last WRITE that is answered before it is durable.
         var lastUnstable = WriteSequence.zero
         var demand = DrainDemand.none
-        var isScheduled = false
+        var task = WriteBackTask.none
+        /// Since the file rested last.
+        var drained: DrainedRanges
         /// The sizes that the file was truncated to while a drain is out: its bytes from there on are void.
         var drainClip: UInt64?
-        var isDraining = false
         /// Whether the sink may hold something open for this file.
         var hasOpenOutput = false
         var failure: WriteBackError?
@@ -62,6 +92,8 @@ public final class OpenFileContext: Sendable {
         var isNotReverted = false
         var wasLastingFailureTold = false
         var isRemoved = false
+        /// Whether some of what is pending may be in the dump.
+        var mayBeDumped = false
         var waiters: [Waiter] = []
         var lastArrival = Duration.zero
         /// Pending bytes at which a turn is to look for full stripes again.
@@ -72,6 +104,8 @@ public final class OpenFileContext: Sendable {
 
     struct Waiter {
         let sequence: WriteSequence
+        /// A COMMIT, which says by the verifier that bytes were lost; a stable WRITE can't.
+        let isCommit: Bool
         let continuation: UnsafeContinuation<WriteBackError?, Never>
     }
 
@@ -82,7 +116,10 @@ public final class OpenFileContext: Sendable {
         fileID = attributes.fileID
         self.epochs = epochs
         map = OffsetMap(epochs)
-        state = Mutex(State(attributes: attributes, sequence: sequence, drainedThrough: sequence))
+        state = Mutex(
+            State(
+                attributes: attributes, sequence: sequence, drainedThrough: sequence,
+                drained: DrainedRanges(upTo: attributes.size)))
     }
 
     // MARK: Attributes
@@ -110,6 +147,12 @@ public final class OpenFileContext: Sendable {
         return try result.get()
     }
 
+    /// What the file is at.
+    var phase: Phase { state.withLock { $0.phase } }
+
+    /// Up to here the file has been drained without a gap, or rests (HDFS: nextOffset).
+    var nextOffset: UInt64 { state.withLock { $0.drained.nextOffset } }
+
     /// Whether the file is gone.
     public var isRemoved: Bool { state.withLock { $0.isRemoved } }
 
@@ -124,6 +167,8 @@ public final class OpenFileContext: Sendable {
         public let change: AttributeStep
         /// Bytes of memory that this file holds more than the budget was told before.
         let addedBytes: Int
+        /// What it holds.
+        let heldBytes: Int
         let mustSchedule: Bool
         /// The file has so many pending writes that the writer must wait until it is drained.
         let hasTooManyWrites: Bool
@@ -139,23 +184,25 @@ public final class OpenFileContext: Sendable {
         _ payload: Payload, at offset: UInt64, isStable: Bool, now: Timestamp, elapsed: Duration,
         clearingModeBits mask: UInt32, limits: WriteBackLimits
     ) throws(WriteBackError) -> Acceptance {
-        // What will be refused is not to take memory until then.
-        if let refusal = state.withLock({ $0.refusal(isTelling: false) }) { throw refusal }
-        let parts = insert(payload, at: offset)
-        let held = parts.reduce(0) { $0 + $1.heldBytes }
+        // What will be refused is not to take memory until then: while a turn is out nobody unlinks what was abandoned.
+        if refusesWrites.load(ordering: .relaxed) {
+            if let refusal = state.withLock({ $0.refusal() }) { throw refusal }
+            refusesWrites.store(false, ordering: .relaxed)
+        }
+        let parts = Parts(payload, at: offset, in: map)
         let result: Result<Acceptance, WriteBackError> = state.withLock { state in
-            if let refusal = state.refusal(isTelling: true) {
-                for part in parts { map.abandon(part.insertion) }
+            if let refusal = state.refusal() {
+                parts.forEach { map.abandon($0) }
                 state.unlinkDead(map, ByteRange(offset: offset, count: UInt64(payload.count)))
                 return .failure(refusal)
             }
             let before = state.liveAttributes
             if !payload.isEmpty {
                 state.sequence = state.sequence.next
-                for part in parts { map.publish(part.insertion, state.sequence) }
+                parts.forEach { map.publish($0, state.sequence) }
                 state.pendingBytes += payload.count
                 state.linkedWrites += parts.count
-                state.heldByWrites += held
+                state.heldByWrites += parts.heldBytes
                 if !isStable { state.lastUnstable = state.sequence }
                 state.attributes.size = max(state.attributes.size, offset + UInt64(payload.count))
                 state.attributes.mode &= ~mask
@@ -169,25 +216,38 @@ public final class OpenFileContext: Sendable {
                 if state.heldByWrites >= limits.maxFileBytes { state.demand = max(state.demand, .relief) }
                 if state.linkedWrites >= limits.maxWrites / 2 { state.demand = max(state.demand, .everything) }
             }
+            let addedBytes = state.heldChange(map)
             return .success(
                 Acceptance(
                     sequence: state.sequence, change: (before, state.liveAttributes),
-                    addedBytes: state.heldChange(map), mustSchedule: state.schedule(),
+                    addedBytes: addedBytes, heldBytes: state.heldBytes, mustSchedule: state.schedule(),
                     hasTooManyWrites: state.linkedWrites >= limits.maxWrites, failureCount: state.failureCount))
         }
         return try result.get()
     }
 
-    /// Puts the bytes into the map, invisible: as one entry if the write isn't longer than any client's.
-    private func insert(
-        _ payload: Payload, at offset: UInt64
-    ) -> [(insertion: OffsetMap.Insertion, heldBytes: Int)] {
-        stride(from: 0, to: payload.count, by: OffsetMap.maxEntryBytes).map { start in
-            let count = min(payload.count - start, OffsetMap.maxEntryBytes)
-            // A small write must not keep the large buffer that it came in with others.
-            let part = PendingPayload(payload.slice(start..<start + count).compacted())
-            let insertion = map.insert(part, at: offset + UInt64(start), count: count, charge: part.heldBytes)
-            return (insertion, part.heldBytes)
+    /// The bytes of a write in the map, invisible: one entry, if the write isn't longer than any client's.
+    private struct Parts {
+        private var first: OffsetMap.Insertion?
+        private var others: [OffsetMap.Insertion] = []
+        private(set) var heldBytes = 0
+
+        init(_ payload: Payload, at offset: UInt64, in map: OffsetMap) {
+            for start in stride(from: 0, to: payload.count, by: OffsetMap.maxEntryBytes) {
+                let count = min(payload.count - start, OffsetMap.maxEntryBytes)
+                // A small write must not keep the large buffer that it came in with others.
+                let part = PendingPayload(payload.slice(start..<start + count).compacted())
+                let insertion = map.insert(part, at: offset + UInt64(start), count: count, charge: part.heldBytes)
+                heldBytes += part.heldBytes
+                if first == nil { first = insertion } else { others.append(insertion) }
+            }
+        }
+
+        var count: Int { first == nil ? 0 : 1 + others.count }
+
+        func forEach(_ body: (OffsetMap.Insertion) -> Void) {
+            if let first { body(first) }
+            others.forEach(body)
         }
     }
 
@@ -205,7 +265,8 @@ public final class OpenFileContext: Sendable {
             state.sequence = state.sequence.next
             let beyond = ByteRange(size, Self.endOfAll)
             if state.take(map.trim(beyond, through: state.sequence)) { state.unlinkDead(map, beyond) }
-            if state.isDraining { state.drainClip = min(state.drainClip ?? size, size) }
+            if state.isTurnOut { state.drainClip = min(state.drainClip ?? size, size) }
+            state.drained.truncate(to: size)
             state.attributes = attributes
             return .success((state.sequence, -state.heldChange(map), (before, state.liveAttributes)))
         }
@@ -219,7 +280,7 @@ public final class OpenFileContext: Sendable {
     /// has nothing to wait for.
     public func truncateIsDurable(_ sequence: WriteSequence) {
         state.withLock { state in
-            if state.sequence == sequence, state.pendingBytes == 0, !state.isDraining {
+            if state.sequence == sequence, state.pendingBytes == 0, !state.isTurnOut {
                 state.drainedThrough = sequence
             }
         }
@@ -229,10 +290,11 @@ public final class OpenFileContext: Sendable {
     public func remove() -> Int {
         let (freed, waiters) = state.withLock { state in
             state.isRemoved = true
+            refusesWrites.store(true, ordering: .relaxed)
             // Nobody can ask for it any more.
             state.failure = nil
             let freed = state.dropAll(map)
-            if state.isDraining { state.drainClip = 0 }
+            if state.isTurnOut { state.drainClip = 0 }
             defer { state.waiters = [] }
             return (freed, state.waiters)
         }
@@ -254,7 +316,7 @@ public final class OpenFileContext: Sendable {
     ) throws(WriteBackError) -> (pending: [PendingWrite], attributes: FileAttributes) {
         while true {
             let start: Result<(WriteSequence, FileAttributes, Int), WriteBackError> = state.withLock { state in
-                if let failure = state.failure, state.isDraining || state.isNotReverted { return .failure(failure) }
+                if let failure = state.failure, state.isTurnOut || state.isNotReverted { return .failure(failure) }
                 return .success((state.sequence, state.liveAttributes, state.failureCount))
             }
             let (sequence, attributes, failureCount) = try start.get()
@@ -278,11 +340,20 @@ extension OpenFileContext.State {
         return attributes
     }
 
-    /// Why a WRITE is refused. A sticky error is told by that, so the caller must pass it on, if `isTelling`.
-    mutating func refusal(isTelling: Bool) -> WriteBackError? {
-        if isRemoved { return .removed }
-        return isTelling ? tellFailure() : isDraining ? failure : nil
+    var isTurnOut: Bool { if case .out = task { true } else { false } }
+
+    var phase: OpenFileContext.Phase {
+        if isRemoved { return .closed }
+        if failure != nil { return .failed }
+        switch task {
+        case .none: return .active
+        case .scheduled: return .scheduled
+        case .out(let isSettling): return isSettling ? .settling : .draining
+        }
     }
+
+    /// Why a WRITE is refused. A sticky error is told by that, so the caller must pass it on.
+    mutating func refusal() -> WriteBackError? { isRemoved ? .removed : tellFailure() }
 
     /// Accounts for what was trimmed. Returns whether something is to be unlinked.
     mutating func take(_ trimmed: OffsetMap.Trimmed) -> Bool {
@@ -292,7 +363,7 @@ extension OpenFileContext.State {
 
     /// Unlinks what is dead, unless a turn is out: that does so at its end, and until then it stays charged.
     mutating func unlinkDead(_ map: OffsetMap, _ range: ByteRange) {
-        if isDraining { hasDeadEntries = true } else { unlinked(map.unlinkDead(in: range)) }
+        if isTurnOut { hasDeadEntries = true } else { unlinked(map.unlinkDead(in: range)) }
     }
 
     /// The end of a turn: what others have left to it.
@@ -305,6 +376,7 @@ extension OpenFileContext.State {
     /// Accounts for what was unlinked.
     mutating func unlinked(_ unlinked: OffsetMap.Unlinked) {
         linkedWrites -= unlinked.entries
+        if linkedWrites == 0 { mayBeDumped = false }
         heldByWrites -= unlinked.charge
     }
 
@@ -327,8 +399,8 @@ extension OpenFileContext.State {
 
     /// Whether the caller must queue the file; it then counts as queued.
     mutating func schedule() -> Bool {
-        guard demand != .none, !isScheduled, !isDraining, failure == nil else { return false }
-        isScheduled = true
+        guard demand != .none, task == .none, failure == nil else { return false }
+        task = .scheduled
         return true
     }
 
@@ -338,7 +410,7 @@ extension OpenFileContext.State {
         guard let failure else { return nil }
         if isNotReverted {
             wasLastingFailureTold = true
-        } else if !isDraining {
+        } else if !isTurnOut {
             self.failure = nil
         }
         return failure

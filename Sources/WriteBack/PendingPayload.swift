@@ -83,7 +83,7 @@ public struct PendingBytes: Sendable {
         return place.count
     }
 
-    /// The bytes, read back if they were dumped. Throws `inputOutput` if the dump file doesn't give them back.
+    /// The bytes, read back if they were dumped. Throws `dumpLost` if the dump file doesn't give them back.
     public func load(_ dumped: inout DumpedBytes) async throws(WriteBackError) -> Payload {
         switch content {
         case .memory(let payload): payload.slice(range)

@@ -4,9 +4,11 @@
 // Memory: what pending writes keep, which is more than their payload, is charged to one budget. From three quarters of it
 // on, and for a file that has a quarter to itself, full stripes are drained wherever in the file they are; where there are
 // none, payload is moved to the dump, what lies highest in the file first; and what can't be dumped is drained as it is, out
-// of order (the sink takes any order). Over the budget replies to WRITEs wait as well; a connection with many unanswered
-// calls is not read any further, so the clients slow down. The same for a file in very many pieces. None of this needs bytes
-// from any socket, so it can't lock up.
+// of order (the sink takes any order). Over the budget replies to WRITEs wait as well (PendingBudget); a connection with many
+// unanswered calls is not read any further, so the clients slow down. The same for a file in very many pieces. None of this
+// needs bytes from any socket, so it can't lock up.
+//
+// The table of open files is bounded, too: those that rest longest are settled before their time when it is full.
 //
 // Lock order: `state`, then a context's lock.
 
@@ -15,64 +17,34 @@ public import Model
 public import Platform
 internal import Synchronization
 
-/// The bounds of write-back.
-public struct WriteBackLimits: Sendable {
-    /// Pending bytes in full stripes at which a file is drained without being asked: large enough that the
-    /// syncs and the record of a drain (a few ms) are small beside writing it (32 MiB: some 50 ms a disk).
-    public var drainChunkBytes = 32 << 20
-    /// The most that one turn drains while nobody waits, so that a waiter's turn comes soon.
-    public var maxDrainBytes = 64 << 20
-    /// The most runs that one turn drains: they become one record of the namespace, which all other files wait for;
-    /// 4,096 extents take some 50 ms.
-    public var maxRunsPerTurn = 4096
-    /// Pending writes of a file at which its writers wait, however few bytes they are: a turn looks at all of them. At
-    /// half as many the file is drained without being asked.
-    public var maxWrites = 65_536
-    /// Memory of the pending writes of all files above which writers wait.
-    public var maxPendingBytes = 256 << 20
-    /// Memory of all files from which on it is freed: writers should not come to wait.
-    var reliefBytes: Int { maxPendingBytes / 4 * 3 }
-    /// Memory of one file from which on it is freed: others need some, too.
-    var maxFileBytes: Int { maxPendingBytes / 4 }
-    /// The most that one turn dumps, so that a waiter's turn comes soon: 16 MiB take some 10 ms.
-    public var maxDumpBytes = 16 << 20
-    /// Drains at once. More hide the latency of syncs, each holds a stripe of buffers.
-    public var concurrentDrains = 8
-    /// A file that nobody wrote to for this long is settled.
-    public var idleTime = Duration.seconds(10)
-
-    public init() {}
-
-    /// For so much memory. Less than the 256 MiB of the default makes smaller turns, so that several files have theirs.
-    public init(maxPendingBytes: Int) {
-        self.maxPendingBytes = maxPendingBytes
-        drainChunkBytes = min(drainChunkBytes, maxPendingBytes / 8)
-        maxDrainBytes = 2 * drainChunkBytes
-        maxDumpBytes = min(maxDumpBytes, maxPendingBytes / 8)
-    }
-}
-
 /// The write-back of a store.
 public final class WriteBack<Sink: WriteBackSink>: Sendable {
     private let sink: Sink
-    private let clock: SystemClock
-    private let limits: WriteBackLimits
+    let clock: SystemClock
+    let limits: WriteBackLimits
     private let epochs: EpochDomain
     private let dump: DumpLog?
-    private let state = Mutex(State())
+    let state: Mutex<State>
+    /// What the budget says, for WRITEs that have not taken its lock.
+    let isStuck = Atomic(false)
 
-    private struct State {
+    struct State {
         /// Files with something pending or open, by id.
-        var active: [FileID: OpenFileContext] = [:]
+        var active: [FileID: OpenFileContext] = [:] {
+            didSet { budget.openFiles = active.count }
+        }
         /// Files whose turn has been asked for, in order.
         var queue: [OpenFileContext] = []
         var runningDrains = 0
+        /// Turns that may dump. Not all that run at once, so that a dump on a slow disk doesn't hold up the drains.
+        var dumpTurns = 0
         /// Files whose turn has been asked for to free memory.
         var relieving: Set<FileID> = []
-        var pendingBytes = 0
-        /// Writers that wait for the budget.
-        var stalled: [UnsafeContinuation<Void, Never>] = []
-        var stalledWrites: UInt64 = 0
+        /// Files whose turn has been asked for to free their place in the table.
+        var settling: Set<FileID> = [] {
+            didSet { budget.comingPlaces = settling.count }
+        }
+        var budget: PendingBudget
     }
 
     /// - Parameters:
@@ -85,37 +57,48 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
         self.sink = sink
         self.clock = clock
         self.limits = limits
+        state = Mutex(State(budget: PendingBudget(limits)))
     }
 
-    /// Accepts a write and, when `isStable`, waits until it is durable.
+    /// Accepts a write and, when `isStable`, waits until it is durable. Throws `busy` if there is no memory for it in time.
     ///
-    /// The write has its place in the file's order before the first suspension.
+    /// The write has its place in the file's order before the first suspension, unless the store is stuck.
     /// - Parameter clearingModeBits: mode bits that a write by this caller takes away (setuid, setgid).
     /// - Precondition: the payload ends at or below `Limits.maxFileBytes`.
     public func write(
         _ payload: Payload, to file: OpenFileContext, at offset: UInt64, isStable: Bool, clearingModeBits: UInt32 = 0
     ) async throws(WriteBackError) -> (before: FileAttributes, after: FileAttributes) {
+        if isStuck.load(ordering: .relaxed), await wait(for: .stuckStore) == .timedOut { throw .busy }
         let accepted = try file.write(
             payload, at: offset, isStable: isStable, now: clock.now(), elapsed: clock.elapsed(),
             clearingModeBits: clearingModeBits, limits: limits)
-        let (needsRelief, isOverBudget) = state.withLock { state in
-            state.active[file.fileID] = file
-            state.pendingBytes += accepted.addedBytes
-            return (state.pendingBytes > limits.reliefBytes, state.pendingBytes > limits.maxPendingBytes)
+        let (needsRelief, shortage, isTableFull) = state.withLock { state in
+            // A clean file's context may have been forgotten and made anew, with the old one still in the table.
+            let isNew = state.active[file.fileID] !== file
+            if isNew { state.active[file.fileID] = file }
+            state.budget.charge(accepted.addedBytes)
+            return (
+                state.budget.needsRelief, state.budget.shortage(fileBytes: accepted.heldBytes, isNew: isNew),
+                isNew && state.active.count > limits.maxOpenFiles
+            )
         }
         if accepted.mustSchedule { enqueue(file) }
+        if isTableFull { settleIdlest() }
         if isStable || accepted.hasTooManyWrites {
             try await file.waitUntilDurable(since: accepted.failureCount) { enqueue(file) }
         } else {
             if needsRelief { relievePressure() }
-            if isOverBudget { await waitForBudget() }
+            // Whatever comes of it, the bytes are in.
+            if let shortage { _ = await wait(for: shortage) }
         }
         return accepted.change
     }
 
     /// Returns when everything that was written to the file before the call is durable.
+    ///
+    /// Also when it returns because bytes were lost with the dump: then the verifier has changed before.
     public func commit(_ file: OpenFileContext) async throws(WriteBackError) {
-        try await file.waitUntilDurable { enqueue(file) }
+        try await file.waitUntilDurable(isCommit: true) { enqueue(file) }
     }
 
     /// A file was truncated or removed: the budget gets its bytes back. (Or some that a WRITE at the same moment took, then
@@ -131,9 +114,10 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
         if file.request(.rest) { enqueue(file) }
     }
 
-    /// Settles files that rest; to be called about once a second.
+    /// Settles files that rest, and answers who has waited too long; to be called about once a second.
     public func tick() {
         let now = clock.elapsed()
+        resume(.timedOut) { $0.budget.expire(at: now) }
         for file in state.withLock({ Array($0.active.values) }) {
             if file.isIdle(for: limits.idleTime, at: now) { settle(file) }
             if file.isClean { forgetIfClean(file) }
@@ -174,13 +158,14 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
 
     public var usage: Usage {
         state.withLock {
-            Usage(openFiles: $0.active.count, pendingBytes: $0.pendingBytes, stalledWrites: $0.stalledWrites)
+            Usage(
+                openFiles: $0.active.count, pendingBytes: $0.budget.heldBytes, stalledWrites: $0.budget.stalledWrites)
         }
     }
 
     // MARK: The drains
 
-    private func enqueue(_ file: OpenFileContext) {
+    func enqueue(_ file: OpenFileContext) {
         let mustStart = state.withLock { state in
             state.active[file.fileID] = file
             state.queue.append(file)
@@ -202,30 +187,40 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
             }
             guard let file = next else { return }
             await drain(file)
-            let isStillOver = state.withLock { state in
+            let (needsMemory, needsPlaces) = state.withLock { state in
                 state.relieving.remove(file.fileID)
-                return state.pendingBytes > limits.reliefBytes
+                state.settling.remove(file.fileID)
+                return (state.budget.needsRelief, state.active.count > limits.maxOpenFiles)
             }
-            if isStillOver { relievePressure() }
+            if needsMemory { relievePressure() }
+            if needsPlaces { settleIdlest() }
         }
     }
 
     private func drain(_ file: OpenFileContext) async {
-        let turn: DrainTurn
-        switch file.takeTurn(stripeSizeBytes: sink.stripeSizeBytes, limits: limits, canDump: dump?.isReady ?? false) {
-        case .drain(let taken): turn = taken
-        case .dump(let taken):
-            let places = await dump?.append(taken.payloads)
-            let (freed, mustSchedule) = file.finishDump(taken, places)
+        let canDump = beginsDumpTurn()
+        let turn = file.takeTurn(stripeSizeBytes: sink.stripeSizeBytes, limits: limits, canDump: canDump)
+        switch consume turn {
+        case .drain(let turn):
+            if canDump { endDumpTurn() }
+            await drain(turn, of: file)
+        case .dump(let turn):
+            let places = await dump?.append(turn.payloads)
+            endDumpTurn()
+            let (freed, mustSchedule) = file.finishDump(turn, places)
             returnToBudget(freed)
             if mustSchedule { enqueue(file) }
+            if places == nil { drainWhatIsDumped() }
             return
         case .nothing(let freed, let mustSchedule):
+            if canDump { endDumpTurn() }
             returnToBudget(freed)
             if mustSchedule { enqueue(file) }
-            forgetIfClean(file)
-            return
         }
+        forgetIfClean(file)
+    }
+
+    private func drain(_ turn: consuming DrainTurn, of file: OpenFileContext) async {
         do throws(WriteBackError) {
             try await sink.drain(turn.plan, of: file)
             let (freed, mustSchedule) = file.finishDrain(turn)
@@ -237,56 +232,32 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
             let isReverted = await sink.revert(file)
             returnToBudget(file.endFailure(error, isReverted: isReverted, turn: turn))
         }
-        forgetIfClean(file)
     }
 
-    private func forgetIfClean(_ file: OpenFileContext) {
-        // Checked again under the lock: a write that arrives puts the file back after it made it unclean.
-        state.withLock { state in
-            if state.active[file.fileID] === file, file.isClean { state.active[file.fileID] = nil }
-        }
-    }
-
-    // MARK: The budget
-
-    /// Has memory freed: by the largest files that together hold what is too much, so that small ones are left alone.
-    private func relievePressure() {
-        let (files, excess) = state.withLock { state in
-            // Looking at all files costs, and writers come here at each write: not while there is work enough.
-            guard state.relieving.count <= limits.concurrentDrains / 2 else { return ([OpenFileContext](), 0) }
-            let files = state.active.values.filter { !state.relieving.contains($0.fileID) }
-            return (files, state.pendingBytes - limits.maxPendingBytes / 2)
-        }
-        var chosen = 0
-        for (heldBytes, file) in files.map({ ($0.heldBytes, $0) }).sorted(by: { $0.0 > $1.0 }).prefix(64) {
-            guard chosen < excess else { return }
-            chosen += heldBytes
-            guard file.request(.relief) else { continue }
-            state.withLock { _ = $0.relieving.insert(file.fileID) }
-            enqueue(file)
+    /// Whether the turn that begins may dump; then it counts until `endDumpTurn`.
+    private func beginsDumpTurn() -> Bool {
+        guard dump?.isReady ?? false else { return false }
+        return state.withLock { state in
+            guard state.dumpTurns < max(1, limits.concurrentDrains / 2) else { return false }
+            state.dumpTurns += 1
+            return true
         }
     }
 
-    private func waitForBudget() async {
-        await withUnsafeContinuation { continuation in
-            let mustWait = state.withLock { state in
-                guard state.pendingBytes > limits.maxPendingBytes else { return false }
-                state.stalled.append(continuation)
-                state.stalledWrites += 1
-                return true
-            }
-            if !mustWait { continuation.resume() }
-        }
+    private func endDumpTurn() { state.withLock { $0.dumpTurns -= 1 } }
+
+    /// The dump is full, or its disk fails: what is in it goes where it belongs, so that no old byte keeps
+    /// its segment, and no file depends on that disk for longer than it must.
+    private func drainWhatIsDumped() {
+        for file in state.withLock({ Array($0.active.values) }) where file.requestDrainOfDumped() { enqueue(file) }
     }
 
-    private func returnToBudget(_ bytes: Int) {
-        let released: [UnsafeContinuation<Void, Never>] = state.withLock { state in
-            // May be below zero for a moment: a drain can be faster than the writer's own charge.
-            state.pendingBytes -= bytes
-            guard state.pendingBytes <= limits.maxPendingBytes else { return [] }
-            defer { state.stalled = [] }
-            return state.stalled
+    func forgetIfClean(_ file: OpenFileContext) {
+        resume(.goOn) { state in
+            // Checked again under the lock: a write that arrives puts the file back after it made it unclean.
+            guard state.active[file.fileID] === file, file.isClean else { return [] }
+            state.active[file.fileID] = nil
+            return state.budget.giveBack()
         }
-        for continuation in released { continuation.resume() }
     }
 }

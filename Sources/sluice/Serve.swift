@@ -204,7 +204,7 @@ struct Gateway: Service {
         return await files.close()
     }
 
-    /// Returns when shutdown begins, or the store has failed; until then ticks the files once a second, and reloads the
+    /// Returns when shutdown begins, or the store has failed; until then settles files and checks volumes once a second, and reloads the
     /// exports at SIGHUP.
     private func serveUntilShutdown(
         reload: ExportReload<EmbeddedFileService>, hangups: UnixSignalsSequence
@@ -214,7 +214,14 @@ struct Gateway: Service {
                 tasks.addTask {
                     while !Task.isCancelled {
                         try? await Task.sleep(for: .seconds(1))
-                        await files.tick()
+                        files.settleIdleFiles()
+                    }
+                    return false
+                }
+                tasks.addTask {
+                    while !Task.isCancelled {
+                        try? await Task.sleep(for: .seconds(1))
+                        await files.checkVolumes()
                     }
                     return false
                 }

@@ -298,3 +298,11 @@ extension EmbeddedFileService {
         return entries.filter { !$0.name.isDot && !$0.name.isDotDot }
     }
 }
+
+extension EmbeddedFileService {
+    /// All that has to be done once a second.
+    func tick() async {
+        settleIdleFiles()
+        await checkVolumes()
+    }
+}

@@ -149,11 +149,10 @@ struct DumpTests {
         await dump.close()
     }
 
-    @Test(
-        "a dump file that gives back other bytes fails the COMMIT and changes the verifier", arguments: [true, false])
-    func damagedDump(isShort: Bool) async throws {
-        let dump = try dumpLog()
-        let writeBack = writeBack(dump)
+    /// A file with more than the budget, some of which is in the dump, where its first segment was damaged.
+    private func fileInDamagedDump(
+        _ writeBack: WriteBack<MemorySink>, isShort: Bool
+    ) async throws -> OpenFileContext {
         let file = file(1)
         sink.stripeSizeBytes = 1 << 20
         for index in 0..<100 as Range<UInt64> {
@@ -164,17 +163,95 @@ struct DumpTests {
         while try file.snapshot(ByteRange(0, 1 << 20)).pending.allSatisfy({ $0.bytes.inMemory != nil }) {
             await Task.yield()
         }
-        let name = "1.dump"
         if isShort {
-            fileSystem.truncate("/dump/" + name, to: 17)
+            fileSystem.truncate("/dump/1.dump", to: 17)
         } else {
-            fileSystem.flipBits("/dump/" + name, at: 17)
+            fileSystem.flipBits("/dump/1.dump", at: 17)
+        }
+        return file
+    }
+
+    @Test(
+        "bytes that the dump does not give back are no error of a COMMIT: the changed verifier has them sent again",
+        arguments: [true, false])
+    func damagedDump(isShort: Bool) async throws {
+        let dump = try dumpLog()
+        let writeBack = writeBack(dump)
+        let file = try await fileInDamagedDump(writeBack, isShort: isShort)
+        await #expect(throws: WriteBackError.dumpLost) { _ = try await sink.read(file) }
+        // A stable WRITE can't say that others must be sent again, but its own must.
+        await #expect(throws: WriteBackError.dumpLost) {
+            _ = try await writeBack.write(Payload(bytes: [1]), to: file, at: 0, isStable: true)
+        }
+        #expect(sink.state.withLock { $0.lost.map(\.1) } == [.dumpLost])
+        #expect(file.attributes.size == 0)
+        // Nothing is sticky: who has the bytes sends them again, and a COMMIT finds all durable.
+        try await writeBack.commit(file)
+        for index in 0..<10 as Range<UInt64> {
+            _ = try await writeBack.write(
+                Payload(bytes: [UInt8](repeating: 8, count: 1000)), to: file, at: index * 1000, isStable: false)
+        }
+        try await writeBack.commit(file)
+        #expect(sink.published(file.fileID) == [UInt8](repeating: 8, count: 10_000))
+        #expect(sink.state.withLock { $0.lost.count } == 1)
+        await dump.close()
+    }
+
+    @Test("a COMMIT that waits while dumped bytes are lost returns after the verifier has changed")
+    func commitOfLostDump() async throws {
+        let dump = try dumpLog()
+        let writeBack = writeBack(dump)
+        let file = try await fileInDamagedDump(writeBack, isShort: false)
+        try await writeBack.commit(file)
+        #expect(sink.state.withLock { $0.lost.map(\.1) } == [.dumpLost])
+        await dump.close()
+    }
+
+    @Test("if the store does not know either what is left of the file, the loss is an error")
+    func lostDumpNotReverted() async throws {
+        let dump = try dumpLog()
+        let writeBack = writeBack(dump)
+        let file = try await fileInDamagedDump(writeBack, isShort: false)
+        sink.state.withLock { $0.cannotRevert = true }
+        for _ in 0..<2 {
+            await #expect(throws: WriteBackError.inputOutput) { try await writeBack.commit(file) }
         }
         await #expect(throws: WriteBackError.inputOutput) {
-            _ = try await sink.read(file)
+            _ = try await writeBack.write(Payload(bytes: [1]), to: file, at: 0, isStable: false)
         }
-        await #expect(throws: WriteBackError.inputOutput) { try await writeBack.commit(file) }
-        #expect(sink.state.withLock { $0.lost.count } == 1)
+        await dump.close()
+    }
+
+    @Test("when the dump is full, what is in it of other files is drained, too, so that no old byte keeps its segment")
+    func fullDumpIsEmptied() async throws {
+        let dump = try dumpLog {
+            $0.maxBytes = 48_000
+            $0.rest = .seconds(3600)
+        }
+        let writeBack = writeBack(dump)
+        sink.stripeSizeBytes = 1 << 20
+        // A file that is never committed, nor rests, and whose bytes were dumped long ago.
+        let old = file(1)
+        for index in 0..<60 as Range<UInt64> {
+            _ = try await writeBack.write(
+                Payload(bytes: [UInt8](repeating: 7, count: 1000)), to: old, at: index * 1500, isStable: false)
+        }
+        while dump.usage.dumpedBytes == 0 { await Task.yield() }
+        let other = file(2)
+        var index: UInt64 = 0
+        while dump.usage.failures == 0 {
+            _ = try await writeBack.write(
+                Payload(bytes: [UInt8](repeating: 8, count: 1000)), to: other, at: index * 1500, isStable: false)
+            index += 1
+        }
+        while try old.snapshot(ByteRange(0, 1 << 20)).pending.contains(where: { $0.bytes.inMemory == nil }) {
+            await Task.yield()
+        }
+        #expect(sink.published(old.fileID).count { $0 == 7 } == 60_000)
+        try await writeBack.commit(other)
+        while writeBack.usage.pendingBytes != 0 { await Task.yield() }
+        await forgetAll(dump)
+        #expect(dump.usage.segments == 0 && dump.usage.bytes == 0)
         await dump.close()
     }
 
@@ -186,7 +263,7 @@ struct DumpTests {
         await dump.close()
         await dump.close()
         #expect(try dumpFiles.isEmpty)
-        await #expect(throws: WriteBackError.inputOutput) { _ = try await places[0].load() }
+        await #expect(throws: WriteBackError.dumpLost) { _ = try await places[0].load() }
         #expect(await dump.append([Payload(bytes: [4])]) == nil)
     }
 

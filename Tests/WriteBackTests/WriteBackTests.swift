@@ -79,12 +79,33 @@ struct WriteBackTests {
     func fullStripes() async throws {
         let writeBack = writeBack()
         // 20 + 12 bytes in two runs: two stripes of 12, put one behind the other.
-        try await write(Array(repeating: 1, count: 20), at: 0, with: writeBack)
+        try await write(Array(repeating: 1, count: 20), at: 1, with: writeBack)
         try await write(Array(repeating: 2, count: 12), at: 100, with: writeBack)
         await sink.waitForDrains(1)
         let plan = sink.state.withLock { $0.plans[0] }
-        #expect(plan.runs.map(\.range) == [ByteRange(0, 20), ByteRange(100, 104)])
+        #expect(plan.runs.map(\.range) == [ByteRange(1, 21), ByteRange(100, 104)])
         #expect(!plan.coversEverything && !plan.rests)
+    }
+
+    @Test(
+        "what goes on where the file has been drained up to is drained first, in order, and the rest waits for its gap")
+    func inOrder() async throws {
+        let writeBack = writeBack()
+        try await write(Array(repeating: 1, count: 12), at: 100, with: writeBack)
+        try await write(Array(repeating: 2, count: 14), at: 0, with: writeBack)
+        await sink.waitForDrains(1)
+        #expect(sink.state.withLock { $0.plans[0].runs.map(\.range) } == [ByteRange(0, 12)])
+        while file.nextOffset != 12 { await Task.yield() }
+        try await write(Array(repeating: 3, count: 20), at: 14, with: writeBack)
+        await sink.waitForDrains(2)
+        #expect(sink.state.withLock { $0.plans[1].runs.map(\.range) } == [ByteRange(12, 24)])
+        try await writeBack.commit(file)
+        #expect(file.nextOffset == 34)
+        // What lies behind the gap was drained as it stands; the gap becomes a hole when the file rests.
+        clock.advance(seconds: 10)
+        writeBack.tick()
+        while writeBack.usage.openFiles != 0 { await Task.yield() }
+        #expect(file.nextOffset == 112)
     }
 
     @Test("a truncate voids what a drain has in hand, and a COMMIT after it is answered")

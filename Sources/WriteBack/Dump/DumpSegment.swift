@@ -61,7 +61,7 @@ final class DumpPlace: Sendable {
 
     deinit { segment.removePlace() }
 
-    /// The whole payload, checked: throws `inputOutput` if the file doesn't give it back.
+    /// The whole payload, checked: throws `dumpLost` if the file doesn't give it back.
     func load() async throws(WriteBackError) -> Payload {
         let payload = await reader.runUnlessStopped { [self] () -> Payload? in
             var buffer = ByteBufferAllocator().buffer(capacity: count)
@@ -74,7 +74,7 @@ final class DumpPlace: Sendable {
             }
             return Payload(buffer)
         }
-        guard let payload, let payload else { throw .inputOutput }
+        guard let payload, let payload else { throw .dumpLost }
         return payload
     }
 }
