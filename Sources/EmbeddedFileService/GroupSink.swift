@@ -56,8 +56,9 @@ enum DrainFailure: Error {
 struct GroupSink: WriteBackSink {
     private let core: StoreCore
     private let coder: ErasureCoder
-    private let pool: CellBufferPool
-    private let outputs = SharedOutputs()
+    /// Of the stripes that are being written.
+    let pool: CellBufferPool
+    let outputs = SharedOutputs()
     /// Beyond so many that are open between drains, a drain ends its group. Two files each in as many volumes, and half
     /// of what may be open is for readers.
     private let maxOpenGroups: Int
@@ -328,7 +329,7 @@ struct GroupSink: WriteBackSink {
 }
 
 /// The groups that files' drains append to, by file.
-private final class SharedOutputs: Sendable {
+final class SharedOutputs: Sendable {
     private let state = Mutex<[FileID: GroupOutput]>([:])
 
     subscript(file: FileID) -> GroupOutput? {

@@ -68,7 +68,7 @@ struct PendingBudget {
         let isLarge = fileBytes > limits.maxPendingBytes / max(1, openFiles)
         let memory = Shortage.memory(isLarge: isLarge)
         if lasts(memory) { return memory }
-        return isNew && openFiles > limits.maxOpenFiles ? .places : nil
+        return isNew && openFiles > limits.maxOpenContexts ? .places : nil
     }
 
     private func lasts(_ shortage: Shortage) -> Bool {
@@ -76,7 +76,7 @@ struct PendingBudget {
         case .memory(let isLarge):
             heldBytes > (isLarge ? limits.maxPendingBytesForLarge : limits.maxPendingBytes)
         // Nobody waits for a place that won't come: files with an error that nobody was told stay.
-        case .places: openFiles > limits.maxOpenFiles && comingPlaces > 0
+        case .places: openFiles > limits.maxOpenContexts && comingPlaces > 0
         case .stuckStore: isStuck
         }
     }

@@ -32,7 +32,7 @@ extension WriteBack {
         guard !files.isEmpty else { return }
         let idlest = files.map { ($0.lastArrival, $0) }.sorted { $0.0 < $1.0 }
         var chosen = 0
-        for (_, file) in idlest where chosen < max(1, limits.maxOpenFiles / 8) && file.request(.rest) {
+        for (_, file) in idlest where chosen < max(1, limits.maxOpenContexts / 8) && file.request(.rest) {
             state.withLock { _ = $0.settling.insert(file.fileID) }
             enqueue(file)
             chosen += 1

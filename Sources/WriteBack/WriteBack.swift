@@ -19,7 +19,7 @@ internal import Synchronization
 
 /// The write-back of a store.
 public final class WriteBack<Sink: WriteBackSink>: Sendable {
-    private let sink: Sink
+    let sink: Sink
     let clock: SystemClock
     let limits: WriteBackLimits
     private let epochs: EpochDomain
@@ -79,7 +79,7 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
             state.budget.charge(accepted.addedBytes)
             return (
                 state.budget.needsRelief, state.budget.shortage(fileBytes: accepted.heldBytes, isNew: isNew),
-                isNew && state.active.count > limits.maxOpenFiles
+                isNew && state.active.count > limits.maxOpenContexts
             )
         }
         if accepted.mustSchedule { enqueue(file) }
@@ -190,7 +190,7 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
             let (needsMemory, needsPlaces) = state.withLock { state in
                 state.relieving.remove(file.fileID)
                 state.settling.remove(file.fileID)
-                return (state.budget.needsRelief, state.active.count > limits.maxOpenFiles)
+                return (state.budget.needsRelief, state.active.count > limits.maxOpenContexts)
             }
             if needsMemory { relievePressure() }
             if needsPlaces { settleIdlest() }

@@ -30,7 +30,7 @@ public struct WriteBackLimits: Sendable {
     public var idleTime = Duration.seconds(10)
     /// Files with something pending or open. Beyond it those that were written to least recently are settled, and who writes
     /// to a further one waits. A quarter of the nodes that a store keeps in memory, which these need.
-    public var maxOpenFiles = 16_384
+    public var maxOpenContexts = 16_384
     /// How long a WRITE waits for memory. Well below the minute after which a Linux client asks again.
     public var maxStall = Duration.seconds(15)
 

@@ -106,7 +106,7 @@ struct PressureTests {
     func fullTable() async throws {
         let writeBack = writeBack {
             $0.maxPendingBytes = 1 << 30
-            $0.maxOpenFiles = 16
+            $0.maxOpenContexts = 16
         }
         let files = (0..<17).map(file)
         for each in files.dropLast() {
@@ -136,7 +136,7 @@ struct PressureTests {
     func manyFiles(seed: Int) async throws {
         let writeBack = writeBack {
             $0.maxPendingBytes = 1 << 30
-            $0.maxOpenFiles = 20
+            $0.maxOpenContexts = 20
         }
         let files = (0..<400).map(file)
         await withTaskGroup(of: Void.self) { tasks in
@@ -158,7 +158,7 @@ struct PressureTests {
     func tableOfFailedFiles() async throws {
         let writeBack = writeBack {
             $0.maxPendingBytes = 1 << 30
-            $0.maxOpenFiles = 4
+            $0.maxOpenContexts = 4
         }
         let files = (0..<6).map(file)
         sink.state.withLock { $0.nextErrors = Array(repeating: .noSpace, count: 4) }
@@ -208,7 +208,7 @@ struct PressureTests {
         var limits = WriteBackLimits()
         limits.maxPendingBytes = 800
         limits.maxStall = .seconds(10)
-        limits.maxOpenFiles = 2
+        limits.maxOpenContexts = 2
         let budget = Mutex(PendingBudget(limits))
         budget.withLock { budget in
             budget.openFiles = 2
