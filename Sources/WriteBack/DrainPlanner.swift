@@ -50,6 +50,11 @@ struct DrainPlanner {
         runs.reduce(0) { $0 + Int($1.range.count) / stripeSizeBytes * stripeSizeBytes }
     }
 
+    /// Whether more than half of what is pending lies below newer bytes.
+    var isMostlyCovered: Bool {
+        findings.reduce(0) { $0 + $1.range.count } > 2 * runs.reduce(0) { $0 + $1.range.count }
+    }
+
     /// What a turn takes: of each chosen run its beginning, or all.
     struct Choice {
         var runs: [(run: Run, range: ByteRange)] = []

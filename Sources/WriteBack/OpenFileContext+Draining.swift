@@ -110,7 +110,8 @@ extension OpenFileContext {
             // as it is, so that memory stays bounded.
             choice = planner.chooseFullStripes(stripeSizeBytes, limits)
             if choice.runs.isEmpty {
-                let findings = canDump ? planner.chooseToDump(limits) : []
+                // What was written again and again is drained, which frees what lies below, too; a dump would take all of it.
+                let findings = canDump && !planner.isMostlyCovered ? planner.chooseToDump(limits) : []
                 if !findings.isEmpty { return .dump(DumpTurn(file: fileID, findings: findings)) }
                 choice = planner.chooseAll(from: from, limits, maxBytes: limits.maxDrainBytes)
             }

@@ -53,7 +53,10 @@ struct MemoryPlan: Equatable {
     /// A number with MiB, GiB or TiB behind it.
     private static func bytes(_ text: String) -> Int? {
         for (unit, shift) in [("MiB", 20), ("GiB", 30), ("TiB", 40)] where text.hasSuffix(unit) {
-            guard let count = Int(text.dropLast(unit.count)), count > 0, count < 1 << 20 else { return nil }
+            let digits = text.utf8.dropLast(unit.count)
+            guard digits.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }),
+                let count = Int(Substring(digits)), count > 0, count < 1 << 20
+            else { return nil }
             return count << shift
         }
         return nil

@@ -222,6 +222,24 @@ struct DumpTests {
         await dump.close()
     }
 
+    @Test("what is written again and again in one place is drained, not dumped")
+    func rewritten() async throws {
+        let dump = try dumpLog()
+        let writeBack = writeBack(dump)
+        sink.stripeSizeBytes = 1 << 20
+        let file = file(1)
+        for round in 0..<300 {
+            _ = try await writeBack.write(
+                Payload(bytes: [UInt8](repeating: UInt8(round % 250), count: 1000)), to: file,
+                at: UInt64(round % 3) * 900, isStable: false)
+            #expect(writeBack.usage.pendingBytes <= 66 << 10)
+        }
+        #expect(dump.usage.dumpedBytes == 0 && sink.state.withLock { !$0.plans.isEmpty })
+        try await writeBack.commit(file)
+        #expect(sink.published(file.fileID).count == 2800)
+        await dump.close()
+    }
+
     @Test("when the dump is full, what is in it of other files is drained, too, so that no old byte keeps its segment")
     func fullDumpIsEmptied() async throws {
         let dump = try dumpLog {

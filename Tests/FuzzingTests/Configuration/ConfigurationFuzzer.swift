@@ -1,6 +1,7 @@
 // What an administrator writes: the configuration file, and the texts in it. Refused in one line, or read as what it
 // says: what was read and is written again is read the same. The first byte chooses what.
 
+import EmbeddedFileService
 import Glibc
 import Model
 import NIOCore
@@ -13,11 +14,12 @@ enum ConfigurationFuzzer {
         var choices = FuzzInput(input)
         let choice = choices.byte()
         let text = String(decoding: choices.rest, as: UTF8.self)
-        switch choice % 4 {
+        switch choice % 5 {
         case 0: file(text)
         case 1: network(text)
         case 2: path(text)
-        default: address(text)
+        case 3: address(text)
+        default: memory(text)
         }
     }
 
@@ -26,11 +28,14 @@ enum ConfigurationFuzzer {
         do throws(Refusal) {
             configuration = try Configuration(yaml: yaml, path: "file")
         } catch {
-            hold(error.code == .configuration, "code \(error.code)")
-            hold(
-                !error.message.unicodeScalars.contains { $0.properties.generalCategory == .control },
-                "more than a line: \(error.message.debugDescription)")
+            isOneLine(error)
             return
+        }
+        if let memory = configuration.memory { self.memory(memory) }
+        do throws(Refusal) {
+            _ = try configuration.idleTime(isFromFlag: false)
+        } catch {
+            isOneLine(error)
         }
         let exports = configuration.exports ?? []
         hold(Set(exports.map(\.path)).count == exports.count, "two exports have one path: \(exports)")
@@ -39,6 +44,32 @@ enum ConfigurationFuzzer {
             path(export.path.description)
             for client in export.clients { network(client.network.description) }
         }
+    }
+
+    private static func isOneLine(_ refusal: Refusal) {
+        hold(refusal.code == .configuration, "code \(refusal.code)")
+        hold(
+            !refusal.message.unicodeScalars.contains { $0.properties.generalCategory == .control },
+            "more than a line: \(refusal.message.debugDescription)")
+    }
+
+    /// The shares are all there, and no more than the whole.
+    private static func memory(_ text: String) {
+        let plan: MemoryPlan
+        do throws(Refusal) {
+            plan = try MemoryPlan(text, isFromFlag: false)
+        } catch {
+            isOneLine(error)
+            return
+        }
+        let shares = [
+            plan.requestBytes, plan.store.pendingBytes, plan.store.decodingBytes, plan.store.cellBytes,
+        ]
+        let digits = text.prefix { $0.isASCII && $0.isNumber }
+        hold(Int(digits) != nil && text.count == digits.count + 3, "\(text.debugDescription) is a size")
+        hold(shares.allSatisfy { $0 >= 16 << 20 }, "a share too small: \(shares)")
+        let whole = (Int(digits) ?? 0) << (text.hasSuffix("MiB") ? 20 : text.hasSuffix("GiB") ? 30 : 40)
+        hold(shares.reduce(0, +) <= whole, "\(text) is shared out as \(shares)")
     }
 
     private static func network(_ text: String) {
