@@ -17,6 +17,7 @@ extension EmbeddedFileService {
         var status = await core.status(isServed: true)
         let usage = writeBack.usage
         status.counters.stalledWrites = usage.stalledWrites
+        status.counters.refusedWrites = usage.refusedWrites
         status.counters.pendingBytes = UInt64(max(0, usage.pendingBytes))
         status.counters.openFiles = UInt64(usage.openFiles)
         if let dump = dump?.usage {

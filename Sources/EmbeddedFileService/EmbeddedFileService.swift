@@ -44,7 +44,14 @@ public final class EmbeddedFileService: FileService {
     public var handleKey: (k0: UInt64, k1: UInt64) { (core.handleKey.k0, core.handleKey.k1) }
 
     /// Settles files that rest; to be called about once a second, whatever the disks do: it waits for none.
-    public func settleIdleFiles() { writeBack.tick() }
+    public func settleIdleFiles() {
+        writeBack.tick()
+        let usage = writeBack.usage
+        if usage.isStuck {
+            core.complaints.warning(
+                .stuckStore, of: .store, "\(usage.pendingBytes >> 20) MiB are pending in \(usage.openFiles) files")
+        }
+    }
 
     /// Sees to volumes and mirrors; to be called about once a second, when the last call has returned.
     public func checkVolumes() async {

@@ -19,6 +19,7 @@ enum StoreComplaint: String, Hashable, Sendable {
     case lostBytes = "acknowledged unstable bytes were lost, the write verifier has changed"
     case unknownAttributes = "a file's attributes cannot be read"
     case keptDeadBlock = "a dead block was not removed"
+    case stuckStore = "the disks take nothing, so writers are told to come again later"
     case failedDump = "pending bytes cannot be dumped and are drained out of order"
 }
 

@@ -36,7 +36,9 @@ public struct StoreStatus: Codable, Sendable, Equatable {
         public var verifierChanges: UInt64 = 0
         /// Groups that were written again because a target failed.
         public var rewrittenGroups: UInt64 = 0
+        /// WRITEs that had to wait for memory, and those that were told to come again later (NFS3ERR_JUKEBOX).
         public var stalledWrites: UInt64 = 0
+        public var refusedWrites: UInt64 = 0
         public var pendingBytes: UInt64 = 0
         public var openFiles: UInt64 = 0
         /// Pending bytes that were moved out of memory, and how often that was not possible.

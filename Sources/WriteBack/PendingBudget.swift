@@ -50,6 +50,8 @@ struct PendingBudget {
     private(set) var isStuck = false
     /// WRITEs that had to wait, since the start.
     private(set) var stalledWrites: UInt64 = 0
+    /// WRITEs that were told to come again later, since the start.
+    private(set) var refusedWrites: UInt64 = 0
     /// In order of arrival.
     private var stalled: [Stalled] = []
     private let limits: WriteBackLimits
@@ -104,9 +106,12 @@ struct PendingBudget {
 
     /// Returns who has waited too long.
     mutating func expire(at now: Duration) -> [Continuation] {
-        let expired = stalled.prefix { now - $0.since >= limits.maxStall }.map(\.continuation)
+        let expired = stalled.prefix { now - $0.since >= limits.maxStall }
         stalled.removeFirst(expired.count)
+        for each in expired {
+            if case .stuckStore = each.shortage { refusedWrites += 1 }
+        }
         if !expired.isEmpty && heldBytes > limits.maxPendingBytes { isStuck = true }
-        return expired
+        return expired.map(\.continuation)
     }
 }

@@ -154,12 +154,17 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
         public let pendingBytes: Int
         /// WRITEs whose reply had to wait for the budget, since the start.
         public let stalledWrites: UInt64
+        /// WRITEs that were told to come again later, since the start.
+        public let refusedWrites: UInt64
+        /// WRITEs have waited too long for memory, and there is none yet.
+        public let isStuck: Bool
     }
 
     public var usage: Usage {
         state.withLock {
             Usage(
-                openFiles: $0.active.count, pendingBytes: $0.budget.heldBytes, stalledWrites: $0.budget.stalledWrites)
+                openFiles: $0.active.count, pendingBytes: $0.budget.heldBytes, stalledWrites: $0.budget.stalledWrites,
+                refusedWrites: $0.budget.refusedWrites, isStuck: $0.budget.isStuck)
         }
     }
 

@@ -67,6 +67,7 @@ struct PressureTests {
         clock.advance(seconds: 1)
         writeBack.tick()
         await #expect(throws: WriteBackError.busy) { try await refused.value }
+        #expect(writeBack.usage.refusedWrites == 1 && writeBack.usage.isStuck)
         #expect(writeBack.usage.pendingBytes == held)
 
         // The disk is back: who still waits goes on.
@@ -75,7 +76,7 @@ struct PressureTests {
         #expect(file.attributes.size == 301_000)
         try await writeBack.commit(file)
         try await write(1000, to: file, with: writeBack)
-        #expect(writeBack.usage.stalledWrites == 3)
+        #expect(writeBack.usage.stalledWrites == 3 && writeBack.usage.refusedWrites == 1 && !writeBack.usage.isStuck)
         #expect(await writeBack.settleAll() == 0)
     }
 
