@@ -64,12 +64,12 @@ struct PendingBudget {
 
     /// What a WRITE must wait for whose bytes are in.
     /// - Parameters:
-    ///   - fileBytes: memory that its file holds.
+    ///   - fileBytes: memory that its file holds; 0 if the WRITE is to keep none.
     ///   - isNew: whether its file had nothing pending or open before.
     func shortage(fileBytes: Int, isNew: Bool) -> Shortage? {
         let isLarge = fileBytes > limits.maxPendingBytes / max(1, openFiles)
         let memory = Shortage.memory(isLarge: isLarge)
-        if lasts(memory) { return memory }
+        if fileBytes > 0 && lasts(memory) { return memory }
         return isNew && openFiles > limits.maxOpenContexts ? .places : nil
     }
 

@@ -78,7 +78,9 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
             if isNew { state.active[file.fileID] = file }
             state.budget.charge(accepted.addedBytes)
             return (
-                state.budget.needsRelief, state.budget.shortage(fileBytes: accepted.heldBytes, isNew: isNew),
+                state.budget.needsRelief,
+                // What is durable when it is answered keeps no memory.
+                state.budget.shortage(fileBytes: isStable ? 0 : accepted.heldBytes, isNew: isNew),
                 isNew && state.active.count > limits.maxOpenContexts
             )
         }
@@ -86,11 +88,11 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
         if isTableFull { settleIdlest() }
         if isStable || accepted.hasTooManyWrites {
             try await file.waitUntilDurable(since: accepted.failureCount) { enqueue(file) }
-        } else {
-            if needsRelief { relievePressure() }
-            // Whatever comes of it, the bytes are in.
-            if let shortage { _ = await wait(for: shortage) }
+        } else if needsRelief {
+            relievePressure()
         }
+        // Whatever comes of it, the bytes are in.
+        if let shortage { _ = await wait(for: shortage) }
         return accepted.change
     }
 

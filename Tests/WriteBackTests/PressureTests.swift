@@ -144,7 +144,7 @@ struct PressureTests {
             for task in 0..<8 {
                 tasks.addTask {
                     for index in stride(from: task, to: 400, by: 8) {
-                        try? await write(index + 1, to: files[index], with: writeBack)
+                        try? await write(index + 1, to: files[index], with: writeBack, stable: seed % 2 == 0)
                         // Each of the eight may be over by the file that it waits with.
                         #expect(writeBack.usage.openFiles <= 28, "seed \(seed)")
                     }

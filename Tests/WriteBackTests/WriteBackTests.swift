@@ -120,7 +120,7 @@ struct WriteBackTests {
         #expect(file.attributes.size == 2)
         sink.letGo()
         try await committed
-        #expect(sink.published(file.fileID) == [1, 2])
+        #expect(sink.published(file.fileID) == [1, 2] && file.nextOffset == 2)
         try await writeBack.commit(file)
         #expect(writeBack.usage.pendingBytes == 0)
     }
