@@ -20,10 +20,7 @@ extension EmbeddedFileService {
         status.counters.refusedWrites = usage.refusedWrites
         status.counters.pendingBytes = UInt64(max(0, usage.pendingBytes))
         status.counters.openFiles = UInt64(usage.openFiles)
-        if let dump = dump?.usage {
-            status.counters.dumpedBytes = dump.dumpedBytes
-            status.counters.failedDumps = dump.failures
-        }
+        addDump(to: &status)
         return status
     }
 

@@ -46,6 +46,7 @@ public final class EmbeddedFileService: FileService {
     /// Settles files that rest; to be called about once a second, whatever the disks do: it waits for none.
     public func settleIdleFiles() {
         writeBack.tick()
+        checkDump()
         let usage = writeBack.usage
         if usage.isStuck {
             core.complaints.warning(

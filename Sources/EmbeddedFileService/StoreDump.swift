@@ -1,5 +1,5 @@
-// Where an open store dumps pending bytes that memory has no room for: a directory on one of its volumes, or below the one
-// that it was given.
+// Where an open store dumps pending bytes that memory has no room for: a directory on each of its volumes, or below the one
+// that it was given. And what its operator is told of that.
 
 internal import BlockStore
 internal import Logging
@@ -11,47 +11,68 @@ extension StoreCore {
     /// Makes the dump, and removes what an earlier run left of one. nil if no volume has a place for it: then everything is
     /// drained. Throws if the directory that was given can't be used.
     func makeDump(in directory: String?, _ fileSystem: FileSystem) throws(StoreRefusal) -> DumpLog? {
-        var places: [(volume: Volume, directory: String)] = []
+        var places: [DumpLog.Place] = []
         for volume in volumes.present {
             let place = volume.directory + "/dump"
-            places.append((volume, place))
             do throws(IOError) {
-                try DumpLog.clean(place, fileSystem)
+                if directory == nil {
+                    try DumpLog.prepare(place, fileSystem)
+                    places.append(DumpLog.Place(place) { volume.isHealthy })
+                } else {
+                    try DumpLog.clean(place, fileSystem)
+                }
             } catch {
-                log.warning("an old dump cannot be removed: \(error)", metadata: ["volume": "\(volume.directory)"])
+                log.warning("a volume cannot be dumped to: \(error)", metadata: ["volume": "\(volume.directory)"])
             }
         }
         if let directory {
+            // Others may have theirs beside it, and what else is there is nobody's business.
+            let own = "\(directory)/sluice-\(storeID)"
             do throws(IOError) {
-                // Others may have theirs beside it, and what else is there is nobody's business.
-                return try dump(in: "\(directory)/sluice-\(storeID)", fileSystem)
+                try DumpLog.prepare(own, fileSystem)
             } catch {
                 throw StoreRefusal(.notWritable, "the dump cannot be made: \(error)")
             }
+            places = [DumpLog.Place(own)]
         }
-        // It promises nothing, so any one volume will do: that with the most room.
-        let roomiest = places.filter { $0.volume.isHealthy }
-            .max { room($0.volume, fileSystem) < room($1.volume, fileSystem) }
-        guard let roomiest else { return nil }
-        do throws(IOError) {
-            return try dump(in: roomiest.directory, fileSystem) { [volume = roomiest.volume] in volume.isHealthy }
-        } catch {
-            log.warning("there is no dump, so pending bytes are drained out of order instead: \(error)")
+        guard !places.isEmpty else {
+            log.warning("there is no dump, so pending bytes are drained out of order instead")
             return nil
         }
-    }
-
-    private func dump(
-        in directory: String, _ fileSystem: FileSystem, isUsable: @escaping @Sendable () -> Bool = { true }
-    ) throws(IOError) -> DumpLog {
-        try DumpLog(
-            directory: directory, fileSystem: fileSystem, clock: clock, bounds: bounds.dump, isUsable: isUsable
-        ) { [complaints] error in
-            complaints.warning(.failedDump, of: .store, "\(error)")
+        return DumpLog(places: places, fileSystem: fileSystem, clock: clock, bounds: bounds.dump) { [complaints] in
+            complaints.warn($0)
         }
     }
+}
 
-    private func room(_ volume: Volume, _ fileSystem: FileSystem) -> UInt64 {
-        do throws(IOError) { return try fileSystem.space(volume.directory).availableBytes } catch { return 0 }
+extension EmbeddedFileService {
+    /// Says so when the dump's disk hangs: nothing else does.
+    func checkDump() {
+        if let obstacle = dump?.obstacle, case .hangs = obstacle { core.complaints.warn(obstacle) }
+    }
+
+    func addDump(to status: inout StoreStatus) {
+        guard let dump else {
+            status.dump = StoreStatus.Dump(state: "no volume has a place for it", segments: 0, bytes: 0)
+            return
+        }
+        let usage = dump.usage
+        status.dump = StoreStatus.Dump(
+            state: dump.obstacle.map { "\($0)" } ?? "ready", segments: usage.segments, bytes: usage.bytes)
+        status.counters.dumpedBytes = usage.dumpedBytes
+        status.counters.failedDumps = usage.failures
+        status.counters.failedDumpReads = usage.failedReads
+    }
+}
+
+extension StoreLog {
+    fileprivate func warn(_ failure: DumpFailure) {
+        let complaint: StoreComplaint =
+            switch failure {
+            case .inputOutput, .hangs, .full, .noRoom, .noPlace: .failedDump
+            case .notRead: .unreadableDump
+            case .notRemoved: .keptDumpFile
+            }
+        warning(complaint, of: .store, "\(failure)")
     }
 }

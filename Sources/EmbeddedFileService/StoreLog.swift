@@ -21,6 +21,8 @@ enum StoreComplaint: String, Hashable, Sendable {
     case keptDeadBlock = "a dead block was not removed"
     case stuckStore = "the disks take nothing, so writers are told to come again later"
     case failedDump = "pending bytes cannot be dumped and are drained out of order"
+    case unreadableDump = "dumped bytes cannot be read back"
+    case keptDumpFile = "a dump file was not removed"
 }
 
 /// Logs complaints, as far as RepetitionLimiter admits them. May be used from any thread.

@@ -41,9 +41,21 @@ public struct StoreStatus: Codable, Sendable, Equatable {
         public var refusedWrites: UInt64 = 0
         public var pendingBytes: UInt64 = 0
         public var openFiles: UInt64 = 0
-        /// Pending bytes that were moved out of memory, and how often that was not possible.
+        /// Pending bytes that were moved out of memory, and how often that was not possible; they were drained out of
+        /// order then.
         public var dumpedBytes: UInt64 = 0
         public var failedDumps: UInt64 = 0
+        /// How often some of them could not be read back.
+        public var failedDumpReads: UInt64 = 0
+    }
+
+    /// Where pending bytes wait that memory has no room for.
+    public struct Dump: Codable, Sendable, Equatable {
+        /// "ready", or why nothing is dumped now and pending bytes are drained out of order instead.
+        public var state: String
+        /// Its files, and what they take on the disk.
+        public var segments: Int
+        public var bytes: UInt64
     }
 
     public var isServed: Bool
@@ -65,4 +77,6 @@ public struct StoreStatus: Codable, Sendable, Equatable {
     /// Groups that cannot be read as a whole.
     public var unreadableBlockGroups: UInt64
     public var counters: Counters
+    /// Of a store that is served.
+    public var dump: Dump?
 }

@@ -87,12 +87,17 @@ extension OpenFileContext {
 
     /// Begins a turn: the plan and the right to carry it out.
     ///
-    /// - Parameter canDump: whether there is a dump that takes something.
-    func takeTurn(stripeSizeBytes: Int, limits: WriteBackLimits, canDump: Bool) -> Turn {
+    /// - Parameters:
+    ///   - canDump: whether there is a dump that takes something.
+    ///   - needsRelief: whether memory is short at this moment; it may not be any more since relief was asked for.
+    func takeTurn(stripeSizeBytes: Int, limits: WriteBackLimits, canDump: Bool, needsRelief: Bool = true) -> Turn {
         let (demand, through, from, nextOffset) = state.withLock { state in
             precondition(state.task == .scheduled, "one write-back task per file")
             state.task = .out(isSettling: state.demand == .rest)
             state.drainClip = nil
+            if state.demand == .relief && !needsRelief && state.heldByWrites < limits.maxFileBytes {
+                state.demand = .fullStripes
+            }
             defer { state.demand = .none }
             return (state.demand, state.sequence, state.nextRunOffset, state.drained.nextOffset)
         }

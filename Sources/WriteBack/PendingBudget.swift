@@ -44,8 +44,6 @@ struct PendingBudget {
     private(set) var heldBytes = 0
     /// Files with something pending or open.
     var openFiles = 0
-    /// Those of them that are being settled to make room.
-    var comingPlaces = 0
     /// Whether somebody has waited too long, and memory isn't there yet.
     private(set) var isStuck = false
     /// WRITEs that had to wait, since the start.
@@ -77,8 +75,7 @@ struct PendingBudget {
         switch shortage {
         case .memory(let isLarge):
             heldBytes > (isLarge ? limits.maxPendingBytesForLarge : limits.maxPendingBytes)
-        // Nobody waits for a place that won't come: files with an error that nobody was told stay.
-        case .places: openFiles > limits.maxOpenContexts && comingPlaces > 0
+        case .places: openFiles > limits.maxOpenContexts
         case .stuckStore: isStuck
         }
     }

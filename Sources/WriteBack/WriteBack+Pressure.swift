@@ -37,8 +37,6 @@ extension WriteBack {
             enqueue(file)
             chosen += 1
         }
-        // If there was none to settle, nobody is to wait for it.
-        returnToBudget(0)
     }
 
     /// Returns when there is what a WRITE needs, or it took too long.

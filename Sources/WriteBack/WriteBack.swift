@@ -41,9 +41,7 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
         /// Files whose turn has been asked for to free memory.
         var relieving: Set<FileID> = []
         /// Files whose turn has been asked for to free their place in the table.
-        var settling: Set<FileID> = [] {
-            didSet { budget.comingPlaces = settling.count }
-        }
+        var settling: Set<FileID> = []
         var budget: PendingBudget
     }
 
@@ -206,7 +204,9 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
 
     private func drain(_ file: OpenFileContext) async {
         let canDump = beginsDumpTurn()
-        let turn = file.takeTurn(stripeSizeBytes: sink.stripeSizeBytes, limits: limits, canDump: canDump)
+        let turn = file.takeTurn(
+            stripeSizeBytes: sink.stripeSizeBytes, limits: limits, canDump: canDump,
+            needsRelief: state.withLock { $0.budget.needsRelief })
         switch consume turn {
         case .drain(let turn):
             if canDump { endDumpTurn() }
@@ -217,7 +217,7 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
             let (freed, mustSchedule) = file.finishDump(turn, places)
             returnToBudget(freed)
             if mustSchedule { enqueue(file) }
-            if places == nil { drainWhatIsDumped() }
+            if places == nil, dump?.isReady == false { drainWhatIsDumped() }
             return
         case .nothing(let freed, let mustSchedule):
             if canDump { endDumpTurn() }
@@ -253,8 +253,8 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
 
     private func endDumpTurn() { state.withLock { $0.dumpTurns -= 1 } }
 
-    /// The dump is full, or its disk fails: what is in it goes where it belongs, so that no old byte keeps
-    /// its segment, and no file depends on that disk for longer than it must.
+    /// The dump is full, or its disks fail: what is in it goes where it belongs, so that no old byte keeps
+    /// its segment, and no file depends on these disks for longer than it must.
     private func drainWhatIsDumped() {
         for file in state.withLock({ Array($0.active.values) }) where file.requestDrainOfDumped() { enqueue(file) }
     }

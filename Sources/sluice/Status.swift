@@ -73,12 +73,19 @@ struct Status: AsyncParsableCommand {
                     ? ", \(size(volume.availableBytes)) of \(size(volume.totalBytes)) free" : "")
                 + (volume.holdsMetadata ? ", holds metadata" : "")
         }
+        if let dump = status.dump {
+            lines.append(
+                "dump      " + (dump.state == "ready" ? "ready" : "drained out of order instead: \(dump.state)")
+                    + ", \(size(dump.bytes)) in \(dump.segments) files")
+        }
         if status.isServed {
             let counters = status.counters
             lines.append(
                 "since start: \(counters.decodedStripes) stripes decoded, \(counters.failedBlockReads) failed block "
                     + "reads, \(counters.writeBackErrors) write-back errors, \(size(counters.pendingBytes)) pending in "
-                    + "\(counters.openFiles) files, \(size(counters.dumpedBytes)) dumped")
+                    + "\(counters.openFiles) files, \(counters.stalledWrites) writes held back, \(counters.refusedWrites) refused, "
+                    + "\(size(counters.dumpedBytes)) dumped, \(counters.failedDumps) times not possible, "
+                    + "\(counters.failedDumpReads) failed reads of it")
         }
         return lines.joined(separator: "\n")
     }

@@ -3,36 +3,10 @@
 import FaultInjection
 import FileService
 import Glibc
-import Logging
 import Model
-import Synchronization
 import Testing
 
 @testable import EmbeddedFileService
-
-/// A log in memory.
-private final class RecordedLines: LogHandler {
-    private let recorded: Mutex<[String]> = Mutex([])
-    var lines: [String] { recorded.withLock { $0 } }
-
-    func log(event: LogEvent) {
-        let metadata = (event.metadata ?? [:]).sorted { $0.key < $1.key }.map { " \($0.key)=\($0.value)" }
-        recorded.withLock { $0.append("\(event.message)" + metadata.joined()) }
-    }
-
-    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
-        get { nil }
-        set {}
-    }
-    var metadata: Logger.Metadata {
-        get { [:] }
-        set {}
-    }
-    var logLevel: Logger.Level {
-        get { .info }
-        set {}
-    }
-}
 
 @Suite("The log of a store", .timeLimit(.minutes(10)))
 struct LogTests {
@@ -41,11 +15,11 @@ struct LogTests {
 
     init() async throws {
         store = try SimulatedStore()
-        store.log = Logger(label: "test", factory: { [recorded] _ in recorded })
+        store.log = recorded.logger
         try await store.open()
     }
 
-    private func count(_ beginning: String) -> Int { recorded.lines.count { $0.hasPrefix(beginning) } }
+    private func count(_ beginning: String) -> Int { recorded.count(beginning) }
 
     @Test("writes that find no room, and bytes that are lost, are told once a minute for each file")
     func failedWrites() async throws {

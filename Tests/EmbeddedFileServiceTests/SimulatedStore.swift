@@ -31,6 +31,8 @@ final class SimulatedStore {
         return bounds
     }()
     var log = SimulatedStore.quiet
+    /// Where it is told to dump to; nil: to its volumes.
+    var dumpDirectory: String?
     private(set) var opened: EmbeddedFileService?
 
     static let user = Credentials(uid: 1000, gid: 1000, groups: [])
@@ -72,7 +74,7 @@ final class SimulatedStore {
         precondition(opened == nil)
         opened = try await EmbeddedFileService.open(
             volumes: paths.indices.filter { !missing.contains($0) }.map { paths[$0] }, fileSystem: disk, clock: clock,
-            log: log, limits: limits, bounds: bounds)
+            log: log, limits: limits, bounds: bounds, dumpDirectory: dumpDirectory)
     }
 
     func close() async {

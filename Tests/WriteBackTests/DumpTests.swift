@@ -32,7 +32,8 @@ struct DumpTests {
         bounds.minFreeBytes = 0
         bounds.rest = .zero
         change(&bounds)
-        return try DumpLog(directory: "/dump", fileSystem: fileSystem, clock: clock, bounds: bounds) { [failures] _ in
+        try DumpLog.prepare("/dump", fileSystem)
+        return DumpLog(places: [.init("/dump")], fileSystem: fileSystem, clock: clock, bounds: bounds) { [failures] _ in
             failures.count.withLock { $0 += 1 }
         }
     }
@@ -243,33 +244,47 @@ struct DumpTests {
     @Test("when the dump is full, what is in it of other files is drained, too, so that no old byte keeps its segment")
     func fullDumpIsEmptied() async throws {
         let dump = try dumpLog {
-            $0.maxBytes = 48_000
+            $0.maxBytes = 100_000
             $0.rest = .seconds(3600)
         }
         let writeBack = writeBack(dump)
         sink.stripeSizeBytes = 1 << 20
         // A file that is never committed, nor rests, and whose bytes were dumped long ago.
         let old = file(1)
-        for index in 0..<60 as Range<UInt64> {
+        for index in 0..<8 as Range<UInt64> {
             _ = try await writeBack.write(
-                Payload(bytes: [UInt8](repeating: 7, count: 1000)), to: old, at: index * 1500, isStable: false)
+                Payload(bytes: [UInt8](repeating: 7, count: 8000)), to: old, at: index * 10_000, isStable: false)
         }
-        while dump.usage.dumpedBytes == 0 { await Task.yield() }
+        while old.heldBytes > 48 << 10 || old.phase != .active { await Task.yield() }
+        let inDump = try old.snapshot(ByteRange(0, 1 << 20)).pending.filter { $0.bytes.inMemory == nil }.count
+        #expect(inDump >= 3 && sink.published(old.fileID).isEmpty)
         let other = file(2)
         var index: UInt64 = 0
         while dump.usage.failures == 0 {
             _ = try await writeBack.write(
-                Payload(bytes: [UInt8](repeating: 8, count: 1000)), to: other, at: index * 1500, isStable: false)
+                Payload(bytes: [UInt8](repeating: 8, count: 8000)), to: other, at: index * 10_000, isStable: false)
             index += 1
         }
         while try old.snapshot(ByteRange(0, 1 << 20)).pending.contains(where: { $0.bytes.inMemory == nil }) {
             await Task.yield()
         }
-        #expect(sink.published(old.fileID).count { $0 == 7 } == 60_000)
+        #expect(sink.published(old.fileID).count { $0 == 7 } == 64_000)
         try await writeBack.commit(other)
         while writeBack.usage.pendingBytes != 0 { await Task.yield() }
         await forgetAll(dump)
         #expect(dump.usage.segments == 0 && dump.usage.bytes == 0)
+        await dump.close()
+    }
+
+    @Test("a loss that nobody waited for makes nothing fail afterwards: the verifier has told it")
+    func lossWithoutWaiters() async throws {
+        let dump = try dumpLog()
+        let writeBack = writeBack(dump)
+        let file = try await fileInDamagedDump(writeBack, isShort: false)
+        writeBack.settle(file)
+        while sink.state.withLock({ $0.lost.isEmpty }) || file.phase != .active { await Task.yield() }
+        _ = try await writeBack.write(Payload(bytes: [1]), to: file, at: 0, isStable: true)
+        #expect(sink.published(file.fileID) == [1])
         await dump.close()
     }
 
@@ -466,8 +481,8 @@ struct DumpTests {
         #expect(try dumpFiles.isEmpty)
         await full.close()
         let usable = Mutex(true)
-        let dump = try DumpLog(
-            directory: "/dump", fileSystem: fileSystem, clock: clock, isUsable: { usable.withLock { $0 } }
+        let dump = DumpLog(
+            places: [.init("/dump") { usable.withLock { $0 } }], fileSystem: fileSystem, clock: clock
         ) { _ in }
         #expect(dump.isReady)
         usable.withLock { $0 = false }

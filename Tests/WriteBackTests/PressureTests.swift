@@ -155,7 +155,7 @@ struct PressureTests {
         for (index, each) in files.enumerated() { #expect(sink.published(each.fileID).count == index + 1) }
     }
 
-    @Test("files whose error nobody was told keep their places, and nobody waits for these")
+    @Test("files whose error nobody was told keep their places, and others come and go beside them")
     func tableOfFailedFiles() async throws {
         let writeBack = writeBack {
             $0.maxPendingBytes = 1 << 30

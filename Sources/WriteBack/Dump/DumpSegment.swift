@@ -8,16 +8,25 @@ internal import Synchronization
 /// A file of a `DumpLog`.
 final class DumpSegment: @unchecked Sendable {
     let file: File
+    /// Which of the log's places it is in.
+    let place: Int
     /// Used by the writing thread only.
     var length: UInt64 = 0
     private var isRemoved = false
     /// Places that somebody still needs.
     private let livePlaces = Mutex(0)
+    /// Called with the cause when something in it can't be read back.
+    let onFailedRead: @Sendable (DumpSegment, String) -> Void
     /// Called when there is none, from any thread.
     private let onDeath: @Sendable (DumpSegment) -> Void
 
-    init(_ file: File, onDeath: @escaping @Sendable (DumpSegment) -> Void) {
+    init(
+        _ file: File, place: Int, onFailedRead: @escaping @Sendable (DumpSegment, String) -> Void,
+        onDeath: @escaping @Sendable (DumpSegment) -> Void
+    ) {
         self.file = file
+        self.place = place
+        self.onFailedRead = onFailedRead
         self.onDeath = onDeath
     }
 
@@ -61,18 +70,32 @@ final class DumpPlace: Sendable {
 
     deinit { segment.removePlace() }
 
-    /// The whole payload, checked: throws `dumpLost` if the file doesn't give it back.
+    /// The whole payload, checked: throws `dumpLost` if the file doesn't give it back, which is told to the log.
     func load() async throws(WriteBackError) -> Payload {
         let payload = await reader.runUnlessStopped { [self] () -> Payload? in
             var buffer = ByteBufferAllocator().buffer(capacity: count)
+            var failure: String?
             let found = buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: count) { bytes in
-                let destination = UnsafeMutableRawBufferPointer(rebasing: bytes[..<count])
-                return (try? segment.file.read(into: destination, at: offset)) ?? 0
+                do {
+                    return try segment.file.read(
+                        into: UnsafeMutableRawBufferPointer(rebasing: bytes[..<count]), at: offset)
+                } catch {
+                    failure = "\(error)"
+                    return 0
+                }
             }
-            guard found == count, buffer.withUnsafeReadableBytes({ CRC32C.checksum($0) }) == checksum else {
-                return nil
+            let what = "\(count) bytes at \(offset)"
+            let path = segment.file.path
+            if let failure {
+                segment.onFailedRead(segment, "\(failure), \(what)")
+            } else if found < count {
+                segment.onFailedRead(segment, "\(path): of \(what) only \(found) are there")
+            } else if buffer.withUnsafeReadableBytes({ CRC32C.checksum($0) }) != checksum {
+                segment.onFailedRead(segment, "\(path): \(what) have another checksum than when they were written")
+            } else {
+                return Payload(buffer)
             }
-            return Payload(buffer)
+            return nil
         }
         guard let payload, let payload else { throw .dumpLost }
         return payload
