@@ -2,13 +2,14 @@
 
 import os
 import platform
+import resource
 
 
 def describe():
     with open("/proc/cpuinfo") as file:
         models = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
     return {"cpu": models[0] if models else platform.machine(), "cores": os.cpu_count(), "kernel": platform.release(),
-            "load_average": os.getloadavg()}
+            "load_average": os.getloadavg(), "hard_limit_of_open_files": resource.getrlimit(resource.RLIMIT_NOFILE)[1]}
 
 
 def forget_cached_pages(directory):

@@ -30,13 +30,21 @@ class Sizes:
     small_files_8: int
     query_seconds: int
     entries: int
+    # Of Sluice beside itself, see own.py.
+    budget_mib: int
+    beyond_budget_mib: int  # of a file that is larger than the budget
+    open_files: int
+    open_rounds: int  # WRITEs to each of them
+    open_large_files: int  # with a stripe each
 
 
 # The window is that of a kernel client's write-back: what it sends out of order is that far apart. The numbers of
-# small files are what Sluice takes some seconds for.
+# small files are what Sluice takes some seconds for. The open files get four times what may be pending in memory.
 FULL = Sizes(large_mib=1024, window_mib=16, writes=5, small_files_1=500, small_files_8=1000, query_seconds=2,
-             entries=100_000)
-QUICK = Sizes(large_mib=32, window_mib=16, writes=1, small_files_1=20, small_files_8=40, query_seconds=1, entries=2000)
+             entries=100_000, budget_mib=256, beyond_budget_mib=4096, open_files=10_000, open_rounds=14,
+             open_large_files=1500)
+QUICK = Sizes(large_mib=32, window_mib=16, writes=1, small_files_1=20, small_files_8=40, query_seconds=1, entries=2000,
+              budget_mib=128, beyond_budget_mib=192, open_files=500, open_rounds=4, open_large_files=50)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +94,8 @@ class Load:
         command = [self.program, "--nfs-port", server.nfs_port, "--mount-port", server.mount_port, "--export",
                    server.export, "--server", server.pid]
         for name, value in options.items():
-            command += ["--" + name.replace("_", "-"), value]
+            flag = "--" + name.replace("_", "-")
+            command += [flag] if value is True else [flag, value]
         done = subprocess.run([*map(str, command), measure], stdin=subprocess.DEVNULL, capture_output=True, text=True,
                               timeout=LOAD_SECONDS)
         if done.returncode != 0:

@@ -1,5 +1,6 @@
 """The servers that are measured: Sluice, and nfs-ganesha on a plain directory of the same disk."""
 
+import json
 import os
 import shutil
 import signal
@@ -72,31 +73,36 @@ class Server:
                     return int(line.split()[1])
         raise Failed(f"{self.name} is gone; its log is {self.log}")
 
+    def descriptors(self):
+        """File descriptors that it has open now."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
 
 # An eighth of 4 GiB: half of it for what write-back may hold.
 MEMORY = "512MiB"
 
 
 class Sluice(Server):
-    """`sluice serve` with five volumes, a memory budget that is the same on all machines, and all else by default."""
+    """`sluice serve` with five volumes, a memory budget that does not depend on the machine, and all else by default."""
 
     name = "sluice"
     export = "/"
 
-    def __init__(self, directory, binary):
+    def __init__(self, directory, binary, memory=MEMORY):
         super().__init__(directory)
+        self.binary = binary
         self.files = os.path.join(self.directory, "store")
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
                 # It ends with the bench, however that ends.
                 ["setpriv", "--pdeathsig", "TERM", binary, "serve", "--data", self.files, "--volumes", "5",
-                 "--listen", "127.0.0.1:0", "--memory", MEMORY],
+                 "--listen", "127.0.0.1:0", "--memory", memory],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self.pid = self.process.pid
         self.nfs_port = None
         self.wait_until(self._serves)
         self.mount_port = self.nfs_port
-        self.describes = f"Sluice, RS-3-2-1024k on five directories, --memory {MEMORY}"
+        self.describes = f"Sluice, RS-3-2-1024k on five directories, --memory {memory}"
 
     def _serves(self):
         with open(self.log, errors="replace") as log:
@@ -105,6 +111,14 @@ class Sluice(Server):
                     address = line.split("serving nfs://", 1)[1].split("/", 1)[0]
                     self.nfs_port = int(address.rsplit(":", 1)[1])
         return self.nfs_port is not None
+
+    def counters(self):
+        """Those of `sluice status`."""
+        done = subprocess.run([self.binary, "status", "--json", "--data", self.files], stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True)
+        if done.returncode != 0:
+            raise Failed(f"sluice status: {done.stderr.strip()}")
+        return json.loads(done.stdout)["counters"]
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)

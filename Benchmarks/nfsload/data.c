@@ -1,4 +1,4 @@
-// The large file: written in order or shuffled, committed, read back and compared.
+// The large file: written in order, shuffled or backwards, committed, read back and compared.
 #include "measure.h"
 
 #include <stdlib.h>
@@ -22,10 +22,10 @@ struct block {
     uint64_t number;
 };
 
-static uint64_t *make_order(uint64_t blocks, uint64_t window_blocks, uint64_t seed) {
+static uint64_t *make_order(uint64_t blocks, bool backwards, uint64_t window_blocks, uint64_t seed) {
     uint64_t *order = malloc(blocks * sizeof *order);
     if (!order) die("out of memory");
-    for (uint64_t i = 0; i < blocks; i++) order[i] = i;
+    for (uint64_t i = 0; i < blocks; i++) order[i] = backwards ? blocks - 1 - i : i;
     for (uint64_t start = 0; window_blocks > 1 && start < blocks; start += window_blocks) {
         uint64_t count = blocks - start < window_blocks ? blocks - start : window_blocks;
         for (uint64_t i = count - 1; i > 0; i--) { // Fisher and Yates
@@ -124,7 +124,8 @@ static void run(const struct options *options, bool writes) {
     if (writes) {
         nfs3_remove(c, &options->root, LARGE_FILE);
         nfs3_create(c, &options->root, LARGE_FILE, &transfer.file);
-        transfer.order = make_order(transfer.blocks, options->window / options->block_bytes, options->seed);
+        transfer.order = make_order(transfer.blocks, options->backwards, options->window / options->block_bytes,
+                                    options->seed);
         struct interval interval = interval_begin(options);
         move_all(&transfer, blocks, send_write);
         call_nfs3(c, NFS3_COMMIT, committed, &transfer);
@@ -140,7 +141,7 @@ static void run(const struct options *options, bool writes) {
         if (!nfs3_lookup(c, &options->root, LARGE_FILE, &transfer.file, &attributes)) die("write the large file first");
         if (attributes.size != options->size) die("the large file has %lu bytes", attributes.size);
     }
-    transfer.order = make_order(transfer.blocks, 0, 0);
+    transfer.order = make_order(transfer.blocks, false, 0, 0);
     struct interval interval = interval_begin(options);
     move_all(&transfer, blocks, send_read);
     interval_end(options, interval, "read", transfer.blocks, options->size);

@@ -12,7 +12,7 @@
 
 static const char usage[] =
     "usage: nfsload [options] MEASURE\n"
-    "MEASURE: write read small getattr lookup fill readdirplus\n"
+    "MEASURE: write read small open getattr lookup fill readdirplus\n"
     "  --nfs-port PORT      of the server, which is at 127.0.0.1\n"
     "  --mount-port PORT    (the NFS port)\n"
     "  --export PATH        what is mounted (/)\n"
@@ -21,7 +21,11 @@ static const char usage[] =
     "  --block-bytes N      of a WRITE or READ (1048576)\n"
     "  --size BYTES         of the large file (536870912)\n"
     "  --window BYTES       shuffle the WRITEs inside windows of so much (0: in order)\n"
-    "  --count N            small files or directory entries (1000)\n"
+    "  --backwards          send the WRITEs from the last to the first\n"
+    "  --count N            small files, open files or directory entries (1000)\n"
+    "  --rounds N           WRITEs of a block to each open file (8)\n"
+    "  --head BYTES         of each open file, written before the rounds (0)\n"
+    "  --gap BYTES          before the first WRITE of each open file (0)\n"
     "  --seconds N          of GETATTR or LOOKUP (2)\n"
     "  --seed N             of the bytes and the order (1)\n"
     "Each measure prints a line of JSON. The exit code is 1 if any reply was not as it must be.\n";
@@ -30,8 +34,9 @@ static const struct {
     const char *name;
     void (*run)(const struct options *);
 } measures[] = {
-    {"write", measure_write},   {"read", measure_read}, {"small", measure_small_files},     {"getattr", measure_getattr},
-    {"lookup", measure_lookup}, {"fill", measure_fill}, {"readdirplus", measure_readdirplus},
+    {"write", measure_write},     {"read", measure_read},     {"small", measure_small_files},
+    {"open", measure_open_files}, {"getattr", measure_getattr}, {"lookup", measure_lookup},
+    {"fill", measure_fill},       {"readdirplus", measure_readdirplus},
 };
 
 static double timespec_seconds(struct timespec time) { return (double)time.tv_sec + (double)time.tv_nsec / 1e9; }
@@ -108,16 +113,20 @@ static uint64_t parse_number(const char *text, uint64_t least, uint64_t most) {
 }
 
 int main(int count, char **arguments) {
-    enum { NFS_PORT = 1, MOUNT_PORT, EXPORT, SERVER, IN_FLIGHT, BLOCK_BYTES, SIZE, WINDOW, COUNT, SECONDS, SEED };
+    enum { NFS_PORT = 1, MOUNT_PORT, EXPORT, SERVER, IN_FLIGHT, BLOCK_BYTES, SIZE, WINDOW, BACKWARDS, COUNT, ROUNDS, GAP,
+           HEAD, SECONDS, SEED };
     static const struct option known[] = {
         {"nfs-port", required_argument, NULL, NFS_PORT},   {"mount-port", required_argument, NULL, MOUNT_PORT},
         {"export", required_argument, NULL, EXPORT},       {"server", required_argument, NULL, SERVER},
         {"in-flight", required_argument, NULL, IN_FLIGHT}, {"block-bytes", required_argument, NULL, BLOCK_BYTES},
         {"size", required_argument, NULL, SIZE},           {"window", required_argument, NULL, WINDOW},
         {"count", required_argument, NULL, COUNT},         {"seconds", required_argument, NULL, SECONDS},
+        {"backwards", no_argument, NULL, BACKWARDS},       {"rounds", required_argument, NULL, ROUNDS},
+        {"gap", required_argument, NULL, GAP},             {"head", required_argument, NULL, HEAD},
         {"seed", required_argument, NULL, SEED},           {0},
     };
-    struct options options = {.in_flight = 8, .block_bytes = 1 << 20, .size = 512 << 20, .count = 1000, .seconds = 2, .seed = 1};
+    struct options options = {.in_flight = 8, .block_bytes = 1 << 20, .size = 512 << 20, .count = 1000, .rounds = 8,
+                              .seconds = 2, .seed = 1};
     uint16_t nfs_port = 0, mount_port = 0;
     const char *export = "/";
     for (int option; (option = getopt_long(count, arguments, "", known, NULL)) != -1;) {
@@ -130,6 +139,10 @@ int main(int count, char **arguments) {
         case BLOCK_BYTES: options.block_bytes = (uint32_t)parse_number(optarg, 4, 1 << 20) & ~3u; break;
         case SIZE: options.size = parse_number(optarg, 4, UINT64_MAX); break;
         case WINDOW: options.window = parse_number(optarg, 0, UINT64_MAX); break;
+        case BACKWARDS: options.backwards = true; break;
+        case ROUNDS: options.rounds = (unsigned)parse_number(optarg, 1, 1 << 20); break;
+        case GAP: options.gap = parse_number(optarg, 0, UINT32_MAX); break;
+        case HEAD: options.head = parse_number(optarg, 0, UINT32_MAX); break;
         case COUNT: options.count = (unsigned)parse_number(optarg, 1, 99999999); break;
         case SECONDS: options.seconds = (double)parse_number(optarg, 1, 3600); break;
         case SEED: options.seed = parse_number(optarg, 0, UINT64_MAX); break;

@@ -8,6 +8,10 @@ struct options {
     uint32_t block_bytes;    // of a WRITE or READ
     uint64_t size;           // of the large file
     uint64_t window;         // inside which a shuffled order is shuffled; 0: in order
+    bool backwards;          // the last block first
+    uint64_t gap;            // before the first byte of each of many open files
+    uint64_t head;           // of each of many open files: written when it is made
+    unsigned rounds;         // WRITEs of a block to each of many open files
     unsigned count;          // of files or directory entries
     double seconds;          // of GETATTR or LOOKUP
     uint64_t seed;           // of the bytes and the order
@@ -29,11 +33,20 @@ void measure_write(const struct options *);
 void measure_read(const struct options *);
 // CREATE, WRITE of 4 KiB and COMMIT for each file, one after the other; so many files at once as calls in flight.
 void measure_small_files(const struct options *);
+// WRITEs to many files in turn, round after round, none of which is committed; then READs of all, each byte compared.
+void measure_open_files(const struct options *);
 void measure_getattr(const struct options *);
 void measure_lookup(const struct options *);
 // The entries that READDIRPLUS reads.
 void measure_fill(const struct options *);
 void measure_readdirplus(const struct options *);
+
+// Directories of numbered files. A run has one of its own, named by its seed, and removes what it made.
+enum { NUMBERED_NAME_BYTES = 32 };
+
+void numbered_directory_make(const struct options *, char name[NUMBERED_NAME_BYTES], struct handle *);
+void numbered_name(char name[NUMBERED_NAME_BYTES], uint64_t number);
+void numbered_directory_remove(const struct options *, const char *name, const struct handle *);
 
 // Bytes that no other block of the run has: a block's start in random bytes depends on its number. `seed` makes them
 // differ between runs. No room and no time per block, so that both go to the server.

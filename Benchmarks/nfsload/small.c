@@ -1,7 +1,6 @@
 // Small files: CREATE, WRITE of 4 KiB, COMMIT, as a client does for a program that writes a file and syncs it.
 #include "measure.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,8 +23,6 @@ struct file {
 static void begin_next(struct connection *, struct small_files *);
 
 static uint64_t number(const struct file *file) { return (uint64_t)(file - file->all->files); }
-
-static void set_name(char name[32], uint64_t number) { snprintf(name, 32, "small-%08lu", number); }
 
 static void committed(struct connection *c, void *context, struct reader *results) {
     struct file *file = context;
@@ -64,8 +61,8 @@ static void begin_next(struct connection *c, struct small_files *all) {
     if (all->next == all->options->count) return;
     struct file *file = &all->files[all->next++];
     file->all = all;
-    char name[32];
-    set_name(name, number(file));
+    char name[NUMBERED_NAME_BYTES];
+    numbered_name(name, number(file));
     begin_create(c, &all->directory, name, NFS3_GUARDED, created, file);
 }
 
@@ -82,20 +79,14 @@ static void check_content(struct connection *c, void *context, struct reader *re
         die("small file %lu was read otherwise than it was written", number(file));
 }
 
-static void removed(struct connection *c, void *context, struct reader *results) {
-    (void)c, (void)context;
-    get_ok(results, "REMOVE");
-}
-
 void measure_small_files(const struct options *options) {
     enum { UNMEASURED_IN_FLIGHT = 32 };
     struct connection *c = options->connection;
     struct small_files all = {.options = options, .pattern = pattern_make(FILE_BYTES, options->seed)};
     all.files = calloc(options->count, sizeof *all.files);
     if (!all.files) die("out of memory");
-    char name[32];
-    snprintf(name, sizeof name, "nfsload-%016lx", options->seed);
-    if (!nfs3_make_directory(c, &options->root, name, &all.directory)) die("the directory %s is there already", name);
+    char name[NUMBERED_NAME_BYTES];
+    numbered_directory_make(options, name, &all.directory);
 
     struct interval interval = interval_begin(options);
     for (unsigned i = 0; i < options->in_flight; i++) begin_next(c, &all);
@@ -111,17 +102,7 @@ void measure_small_files(const struct options *options) {
         call_end(c);
     }
     connection_wait_all(c);
-    for (unsigned i = 0; i < options->count; i++) {
-        char file_name[32];
-        set_name(file_name, i);
-        while (connection_in_flight(c) >= UNMEASURED_IN_FLIGHT) connection_wait(c);
-        call_nfs3(c, NFS3_REMOVE, removed, NULL);
-        put_handle(c, &all.directory);
-        put_name(c, file_name);
-        call_end(c);
-    }
-    connection_wait_all(c);
-    nfs3_remove_directory(c, &options->root, name);
+    numbered_directory_remove(options, name, &all.directory);
     free(all.files);
     free(all.pattern.bytes);
 }

@@ -1,21 +1,28 @@
-"""tools/bench, in its quick form: that it works, checks what it reads, and says when a server is wrong."""
+"""tools/bench, in its quick form: that it works, checks what it reads, and says when a server is wrong or greedy."""
 
 import json
 import os
 import subprocess
 import sys
+import types
 
 import gateway
 from harness import check, equal, test
+from nfs3 import NFSError, Status
 
 CLONE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(CLONE, "Benchmarks"))
 
 from nfs3client.build import build  # noqa: E402
+from report import OwnSeries  # noqa: E402
 
 # Each figure that a bench of all measures has: a rate and the server's CPU time.
 FIGURES = ["write", "read", "read-cold", "write-shuffled", "small-1", "small-8", "getattr-1", "getattr-16", "lookup-1",
            "lookup-16", "readdirplus"]
+# Those of Sluice beside itself, and what bounds each has.
+OWN = {"write-shuffled-own": {"ratio"}, "write-backwards": {"ratio", "memory", "descriptors"},
+       "memory-unordered": {"memory", "descriptors"}, "open-files": {"memory", "descriptors"},
+       "open-files-gap": {"memory", "descriptors"}, "open-files-stripe": {"memory", "descriptors"}}
 
 
 def bench(*arguments):
@@ -39,6 +46,94 @@ def quick(directory):
             check(each["sluice_median"] > 0, f"{each['figure']} is {each['sluice_median']}")
         check(each["label"] in done.stdout, f"{each['label']} is not in the table")
     check(found["peak_resident_mib"]["sluice"] > 1, "there is no peak of memory")
+    equal({each["measure"]: set(each["bounds"]) for each in found["own"]}, OWN, "the own measures and their bounds")
+    for each in found["own"]:
+        name = each["measure"]
+        check(each["label"] in done.stdout, f"{each['label']} is not in the table")
+        check(each["measured_median"] > 0, f"{name} is {each['measured_median']}")
+        has_base = "ratio" in each["bounds"]
+        equal((len(each["base"]), each["ratio"] is not None), (1, True) if has_base else (0, False), f"{name}'s base")
+        check(each["reached"].get("ratio") is None, f"{name}'s ratio was judged in a quick run")
+        if "memory" in each["bounds"]:
+            check(1 < each["peak_resident_mib"] <= each["bounds"]["memory"], f"{name}: {each['peak_resident_mib']} MiB")
+            check(1 < each["most_descriptors"] < 4096, f"{name}: {each['most_descriptors']} descriptors")
+    shuffled = next(each for each in found["own"] if each["measure"] == "memory-unordered")
+    check(shuffled["taken"]["measured"][0]["counters"]["stalledWrites"] > 0, "the file was not larger than the memory")
+
+
+@test("the bench says which bounds are not reached, and ends with 4")
+def bounds(directory):
+    figures = os.path.join(directory, "figures.json")
+    done = bench("--quick", "--dir", directory, "--only", "memory-unordered,open-files", "--json", figures,
+                 "--bound", "memory-unordered-memory=1", "--bound", "open-files-descriptors=2")
+    equal(done.returncode, 4, f"the exit code; it said: {done.stderr}")
+    after = done.stdout.split("NOT REACHED:\n")[-1].splitlines()
+    equal(len(after), 2, f"bounds that are said not to be reached, of {done.stdout}")
+    for line, name, end in ((after[0], "memory-unordered-memory", "MiB resident, at most 1.00 wanted"),
+                            (after[1], "open-files-descriptors", "descriptors, below 2 wanted")):
+        check(line.startswith(f"  {name}: ") and line.endswith(end), line)
+    with open(figures) as file:
+        found = {each["measure"]: each["reached"] for each in json.load(file)["own"]}
+    equal(found, {"memory-unordered": {"memory": False, "descriptors": True},
+                  "open-files": {"memory": True, "descriptors": False}}, "what is reached")
+
+
+@test("a ratio of the bench to its own base is held against its bound, if it counts")
+def ratios(directory):
+    def series(measured, base=((100, 104), (100, 100), (96, 100))):
+        series = OwnSeries(types.SimpleNamespace(name="order", base=True), {"ratio": 0.8})
+        series.base, series.measured = list(base), measured
+        return series
+
+    equal(series([90, 80, 70]).reached("ratio"), True, "0.88, 0.80 and 0.71 reach 0.80 by their median of")
+    equal(series([90, 79, 70]).not_reached(judges_ratio=True), ["order-ratio: a ratio of 0.79, at least 0.80 wanted"],
+          "what is said of a median of 0.79")
+    equal(series([90, 79, 70]).not_reached(judges_ratio=False), [], "what is said of it in a quick run")
+    unsteady = series([10, 10, 10], base=((100, 120), (100, 120), (100, 100)))
+    equal((unsteady.counts(), unsteady.reached("ratio")), (False, None), "a ratio to a base that is 20 % off itself")
+
+
+@test("the bench's load of open files refuses what a stranger wrote to one of them, in its gap and in its bytes")
+def open_files(directory):
+    load, gap, block_bytes = os.path.join(directory, "nfsload"), 1 << 20, 512
+    build("nfsload", load)
+
+    def run(*arguments):
+        return subprocess.Popen(
+            [load, "--nfs-port", str(server.port), "--count", "200", "--block-bytes", str(block_bytes), "--gap", str(gap),
+             "--in-flight", "16", *arguments, "open"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def first_file(client, seed, process):
+        """The load's first file, once the load has written to it."""
+        while process.poll() is None:
+            try:
+                found = client.lookup(client.lookup(client.root, b"nfsload-%016x" % seed).handle, b"file-00000000")
+                if client.getattr(found.handle).attributes.size > gap:
+                    return found.handle
+            except NFSError as error:
+                equal(error.status, Status.NOENT, "why there is no file yet")
+        check(False, f"the load ended before its first file was found: {process.communicate()}")
+
+    def disturbed(seed, offset, *arguments):
+        # A second of rounds at least, so that the file is there long enough.
+        process = run("--rounds", "400", "--seed", str(seed), *arguments)
+        with server.client() as client:
+            client.write(first_file(client, seed, process), offset, b"?")
+        return process.communicate(timeout=300)[1], process.returncode
+
+    with gateway.Gateway("--data", os.path.join(directory, "data"), "--volumes", 5, "--listen", "127.0.0.1:0",
+                         log=os.path.join(directory, "gateway.log")) as server:
+        undisturbed = run("--rounds", "5", "--seed", "1")
+        said, complaints = undisturbed.communicate(timeout=300)
+        equal(undisturbed.returncode, 0, f"the exit code; it said: {complaints}")
+        equal({line["interval"]: line["operations"] for line in map(json.loads, said.splitlines())},
+              {"open": 200, "busy": 800, "read": 200}, "the calls")
+        equal(disturbed(2, gap - 1), (f"nfsload: file 0 has a byte in its gap, at {gap - 1}\n", 1), "a byte in a gap")
+        equal(disturbed(3, gap), (f"nfsload: file 0 was read otherwise than it was written, at {gap}\n", 1),
+              "a byte that was overwritten")
+        equal(disturbed(4, gap + 5, "--head", str(1 << 20)),
+              (f"nfsload: file 0 was read otherwise than it was written, at {gap}\n", 1), "a byte of the head")
 
 
 @test("the bench's load refuses bytes other than it wrote")
@@ -64,6 +159,9 @@ def wrong_bytes(directory):
 def refusals(directory):
     equal(bench("--only", "nothing").returncode, 64, "the exit code of an unknown measure")
     equal(bench("--pairs", "0").returncode, 64, "the exit code of no pairs")
+    for bound in ("write-backwards-speed=1", "write-shuffled-own-memory=1", "write-backwards-memory",
+                  "write-backwards-memory=much"):
+        equal(bench("--bound", bound).returncode, 64, f"the exit code of the bound {bound}")
     done = subprocess.run(
         [os.path.join(CLONE, "tools/bench"), "--quick", "--servers", "sluice", "--binary", "/bin/false", "--dir", directory],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
