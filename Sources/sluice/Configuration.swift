@@ -23,11 +23,13 @@ struct Configuration: Equatable, Decodable {
     var dump: String?
     /// Seconds after which a file that nobody writes to is settled.
     var idle: Int?
+    /// The most files that the volumes together keep open.
+    var files: Int?
     /// Only in the file; decoded by Configuration+Exports.swift, which can say where a mistake is.
     var exports: [Export]?
 
     enum CodingKeys: String, CodingKey, CaseIterable {
-        case data, volumes, volume, policy, listen, rpcbind, devices, memory, dump, idle
+        case data, volumes, volume, policy, listen, rpcbind, devices, memory, dump, idle, files
     }
 
     private static let exportsKey = "exports"
@@ -79,6 +81,7 @@ struct Configuration: Equatable, Decodable {
         if let memory = flags.memory { result.memory = memory }
         if let dump = flags.dump { result.dump = dump }
         if let idle = flags.idle { result.idle = idle }
+        if let files = flags.files { result.files = files }
         // A number and a list of volumes exclude each other, so a flag of one kind replaces both.
         if flags.volumes != nil || flags.volume != nil {
             result.volumes = flags.volumes
@@ -103,6 +106,7 @@ extension Configuration {
             case .memory: memory != other.memory
             case .dump: dump != other.dump
             case .idle: idle != other.idle
+            case .files: files != other.files
             }
         }.map(\.rawValue)
     }

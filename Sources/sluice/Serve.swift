@@ -49,6 +49,9 @@ struct Serve: AsyncParsableCommand {
     @Option(help: "Seconds after which a file that nobody writes to is settled. Default: 10.")
     var idle: Int?
 
+    @Option(help: "The most files that are open at once, connections apart. Default: 4096, or what the system allows.")
+    var files: Int?
+
     func run() async throws {
         // Until the reload listens for it, a SIGHUP must not end the process: the exports are read at the start anyway.
         signal(SIGHUP, SIG_IGN)
@@ -59,6 +62,7 @@ struct Serve: AsyncParsableCommand {
         flags.memory = memory
         flags.dump = dump
         flags.idle = idle
+        flags.files = self.files
         let file = try Configuration.read(config)
         let configuration = file.overridden(by: flags)
         let listenText = configuration.listen ?? "127.0.0.1:2049"
@@ -70,10 +74,11 @@ struct Serve: AsyncParsableCommand {
         let policy = try configuration.parsedPolicy(isFromFlag: store.policy != nil)
         let plan = try MemoryPlan(configuration.memory, isFromFlag: memory != nil)
         let idleTime = try configuration.idleTime(isFromFlag: idle != nil)
+        let maxFiles = try configuration.maxFiles(isFromFlag: self.files != nil)
 
         try ProcMount.check()
         let log = Logger(label: "sluice") { StreamLogHandler.standardError(label: $0) }
-        let descriptors = OpenFileLimit.raise()
+        let descriptors = OpenFileLimit.raise(forFiles: maxFiles)
         let fileSystem = FileSystem()
         let places = try StorePlaces(
             data: configuration.data, count: configuration.volumes, listed: configuration.volume,

@@ -59,6 +59,14 @@ extension Configuration {
         }
         return .seconds(idle)
     }
+
+    func maxFiles(isFromFlag: Bool) throws(Refusal) -> Int? {
+        guard let files else { return nil }
+        guard (512...65_536).contains(files) else {
+            throw Refusal(isFromFlag ? .usage : .configuration, "files: \(files) is not a number from 512 to 65536")
+        }
+        return files
+    }
 }
 
 extension StorePlaces {

@@ -30,8 +30,10 @@ struct ConfigurationTests {
                 memory: 2GiB
                 dump: /var/tmp/sluice
                 idle: 20
+                files: 1000
                 """, path: "file")
         #expect(configuration.memory == "2GiB" && configuration.dump == "/var/tmp/sluice" && configuration.idle == 20)
+        #expect(configuration.files == 1000)
         #expect(configuration.data == "/var/lib/sluice")
         #expect(configuration.volume == ["/srv/a", "/srv/b"])
         #expect(configuration.volumes == nil)

@@ -55,4 +55,16 @@ struct MemoryPlanTests {
             #expect(throws: Refusal.self) { try configuration.idleTime(isFromFlag: false) }
         }
     }
+
+    @Test("the most open files are a number with which something can be done")
+    func files() throws {
+        var configuration = Configuration()
+        #expect(try configuration.maxFiles(isFromFlag: false) == nil)
+        configuration.files = 512
+        #expect(try configuration.maxFiles(isFromFlag: false) == 512)
+        for count in [0, -1, 511, 65_537] {
+            configuration.files = count
+            #expect(throws: Refusal.self) { try configuration.maxFiles(isFromFlag: true) }
+        }
+    }
 }

@@ -13,7 +13,15 @@ struct OpenFileLimitTests {
         #expect(OpenFileLimit.Shares(of: 16_892).connections == 4095)
         #expect(OpenFileLimit.Shares(of: 20_000).connections == 4096)
         #expect(OpenFileLimit.Shares(of: 65_536).connections == 4096)
-        #expect(OpenFileLimit.Shares(of: 20_000).volumes == 15_000)
+        #expect(OpenFileLimit.Shares(of: 20_000, files: 65_536).volumes == 15_000)
+    }
+
+    @Test("all but connections are at most 4,096, or what the configuration says")
+    func files() {
+        #expect(OpenFileLimit.Shares(of: 65_536).volumes == 4096 - 128)
+        #expect(OpenFileLimit.Shares(of: 65_536, files: 512).volumes == 512 - 128)
+        #expect(OpenFileLimit.Shares(of: 65_536, files: 512).connections == 4096)
+        #expect(OpenFileLimit.Shares(of: 1024, files: 4096).volumes == 768)
     }
 
     @Test("shares and 128 others are within the limit, from the least with which there is enough for each")

@@ -34,6 +34,7 @@ enum ConfigurationFuzzer {
         if let memory = configuration.memory { self.memory(memory) }
         do throws(Refusal) {
             _ = try configuration.idleTime(isFromFlag: false)
+            _ = try configuration.maxFiles(isFromFlag: false)
         } catch {
             isOneLine(error)
         }
