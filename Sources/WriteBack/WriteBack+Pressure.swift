@@ -5,6 +5,10 @@ internal import Platform
 internal import Synchronization
 
 extension WriteBack {
+    /// The most files that memory is taken from at once: so many that looking at all of ten thousand, a millisecond, is little
+    /// for each, and so few that who waits for a turn in the queue behind them doesn't wait long.
+    private var maxRelieved: Int { 256 }
+
     /// Has memory freed: by the largest files that together hold what is too much, so that small ones are left alone.
     func relievePressure() {
         let (files, excess) = state.withLock { state in
@@ -14,7 +18,7 @@ extension WriteBack {
             return (files, state.budget.heldBytes - limits.maxPendingBytes / 2)
         }
         var chosen = 0
-        for (heldBytes, file) in files.map({ ($0.heldBytes, $0) }).sorted(by: { $0.0 > $1.0 }).prefix(64) {
+        for (heldBytes, file) in files.map({ ($0.heldBytes, $0) }).sorted(by: { $0.0 > $1.0 }).prefix(maxRelieved) {
             guard chosen < excess else { return }
             chosen += heldBytes
             guard file.request(.relief) else { continue }
