@@ -114,7 +114,7 @@ let package = Package(
             ["Striping", "BlockStore", "ErasureCoding", "Model", "Platform", "FaultInjection", nioCore, logging],
             resources: [.copy("Fixtures")]),
         tests("NamespaceTests", ["Namespace", "Model", "Platform", "FaultInjection", logging]),
-        tests("WriteBackTests", ["WriteBack", "LockFree", "Model", "Platform", "FaultInjection"]),
+        tests("WriteBackTests", ["CLinux", "WriteBack", "LockFree", "Model", "Platform", "FaultInjection"]),
         tests(
             "EmbeddedFileServiceTests",
             [

@@ -106,12 +106,7 @@ public final class EpochDomain: @unchecked Sendable {
 
     private func leave(_ pin: borrowing Pin) {
         // Pairs with the reading of the slots in `collect`: all that was looked at was so before that.
-        #if SLUICE_SEEDED_RACE
-            // The barrier that is missing here must be reported by the thread sanitizer: see tools/races.
-            slot(pin.slot).pointee.word.store(0, ordering: .relaxed)
-        #else
-            slot(pin.slot).pointee.word.store(0, ordering: .releasing)
-        #endif
+        slot(pin.slot).pointee.word.store(0, ordering: .releasing)
     }
 
     // MARK: Blocks

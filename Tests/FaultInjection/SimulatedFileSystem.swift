@@ -40,6 +40,9 @@ public final class SimulatedFileSystem: FileSystem, @unchecked Sendable {
 
     public func inject(_ fault: Fault) { state.withLock { $0.faults.append((fault, 0)) } }
 
+    /// Whether a fault was injected that was not removed, whether it has come up or not.
+    public var hasFaults: Bool { state.withLock { !$0.faults.isEmpty } }
+
     public func removeFaults() { state.withLock { $0.faults = [] } }
 
     /// From now on nothing under the prefix is there: calls by name fail with ENOENT, calls on open files

@@ -1,5 +1,6 @@
 // When blocks that were let go of are freed.
 
+import FaultInjection
 import Model
 import Testing
 
@@ -32,53 +33,6 @@ struct EpochDomainTests {
         }
         for _ in 0..<4 { domain.collect() }
         #expect(ended.value == 1)
-        #expect(domain.liveBlocks == 0)
-    }
-
-    /// A block of raw memory with a field that is no atomic.
-    private struct Block {
-        var retired: Retired
-        var value = 7
-
-        static func make() -> UnsafeMutablePointer<Block> {
-            let block = UnsafeMutablePointer<Block>.allocate(capacity: 1)
-            block.initialize(
-                to: Block(
-                    retired: Retired(next: nil) { memory in
-                        // What the sanitizer can see; it doesn't look at what is given back to the allocator.
-                        memory.assumingMemoryBound(to: Block.self).pointee.value = 0
-                        memory.deallocate()
-                    }))
-            return block
-        }
-    }
-
-    @Test("what is freed was looked at before, also for the eyes of the thread sanitizer")
-    func readingHappensBeforeFreeing() {
-        // The two threads share nothing but the block and flags that order nothing; an expectation would take a lock. So it
-        // is the domain alone that keeps the reading of the block and its freeing apart; see tools/races.
-        let domain = EpochDomain()
-        nonisolated(unsafe) let block = Block.make()
-        let hasRead = Flag()
-        let isFreed = Flag()
-        let threads = ThreadGroup()
-        var value = 0
-        threads.start {
-            domain.pinned { _ in value = block.pointee.value }
-            hasRead.raise()
-            isFreed.wait()
-        }
-        threads.start {
-            hasRead.wait()
-            domain.pinned { pin in
-                domain.countMade(1, pin)
-                domain.retire(block, pin)
-            }
-            domain.collectAll()
-            isFreed.raise()
-        }
-        threads.join()
-        #expect(value == 7)
         #expect(domain.liveBlocks == 0)
     }
 

@@ -28,6 +28,21 @@ private final class SmallFile: @unchecked Sendable {
     private let extentsLock = PlainLock()
     private var extents = [UInt64](repeating: 0, count: cells)
 
+    /// While a drain is out: cells from here on were truncated away meanwhile.
+    private var clip: Int?
+    /// The maintainer's, which says how often a value was replaced.
+    private var replaced: UInt64 = 0
+
+    /// A value that knows where it belongs, and which copy it is.
+    private final class Mark: MapValue, @unchecked Sendable {
+        let base: UInt64
+        let copy: UInt64
+        init(_ base: UInt64, copy: UInt64 = 0) {
+            self.base = base
+            self.copy = copy
+        }
+    }
+
     init(_ domain: EpochDomain) { map = OffsetMap(domain) }
 
     static func range(_ cells: Range<Int>) -> ByteRange {
@@ -41,12 +56,40 @@ private final class SmallFile: @unchecked Sendable {
     /// Returns its sequence.
     func write(_ cells: Range<Int>) -> UInt64 {
         let range = Self.range(cells)
-        let insertion = map.insert(MapValue(), at: range.lowerBound, count: Int(range.count), charge: 1)
+        let insertion = map.insert(Mark(range.lowerBound), at: range.lowerBound, count: Int(range.count), charge: 1)
         return lock.withLock {
             counts.sequence += 1
             counts.pendingBytes += range.count
             map.publish(insertion, WriteSequence(rawValue: counts.sequence))
             return counts.sequence
+        }
+    }
+
+    /// A write that is refused after it was linked.
+    func abandon(_ cells: Range<Int>) {
+        let range = Self.range(cells)
+        map.abandon(map.insert(Mark(range.lowerBound), at: range.lowerBound, count: Int(range.count), charge: 1))
+    }
+
+    /// Takes its place in the order, and the cells from `size` on away. Returns its sequence.
+    func truncate(_ size: Int) -> UInt64 {
+        extentsLock.withLock {
+            lock.withLock {
+                counts.sequence += 1
+                let range = ByteRange(UInt64(size) * Self.cellBytes, 1 << 63)
+                counts.pendingBytes -= map.trim(range, through: WriteSequence(rawValue: counts.sequence)).bytes
+                clip = min(clip ?? size, size)
+                for cell in size..<Self.cells { extents[cell] = 0 }
+                return counts.sequence
+            }
+        }
+    }
+
+    /// Puts others in the place of all values that begin in the cells.
+    func replace(_ cells: Range<Int>) {
+        for finding in map.overlapping(Self.range(cells)) {
+            replaced += 1
+            _ = map.replaceValue(of: finding, by: Mark(finding.base, copy: replaced), charge: 1)
         }
     }
 
@@ -61,7 +104,11 @@ private final class SmallFile: @unchecked Sendable {
     private func overlaid(_ cells: [UInt64], _ through: UInt64) -> [UInt64] {
         var result = cells
         for finding in map.overlapping(Self.range(0..<Self.cells), through: WriteSequence(rawValue: through)) {
-            for cell in Self.cells(finding.range) { result[cell] = max(result[cell], finding.sequence.rawValue) }
+            // What isn't the entry's own is seen as something that nobody wrote.
+            let isOwn = (finding.value as! Mark).base == finding.base
+            for cell in Self.cells(finding.range) {
+                result[cell] = max(result[cell], isOwn ? finding.sequence.rawValue : .max)
+            }
         }
         return result
     }
@@ -70,9 +117,11 @@ private final class SmallFile: @unchecked Sendable {
 
     /// Drains the first cells, up to this sequence. One at a time.
     func drain(_ cells: Int, through: UInt64) {
+        lock.withLock { clip = nil }
         let planned = overlaid([UInt64](repeating: 0, count: Self.cells), through)
         extentsLock.withLock {
-            for cell in 0..<cells { extents[cell] = max(extents[cell], planned[cell]) }
+            let end = lock.withLock { min(cells, clip ?? cells) }
+            for cell in 0..<end { extents[cell] = max(extents[cell], planned[cell]) }
         }
         // Only now the bytes may leave the map: a reader finds them here or there.
         let trimmed = map.trim(Self.range(0..<cells), through: WriteSequence(rawValue: through))
@@ -94,11 +143,30 @@ private struct SequentialFile: Hashable {
     var top = [UInt64](repeating: 0, count: SmallFile.cells)
     var pending: [Pending] = []
 
+    /// What a truncate finds gone is counted as pending until the drain that took it away says so.
+    func couldCount(_ found: SmallFile.Counts) -> Bool {
+        found.sequence == counts.sequence && found.drainedThrough == counts.drainedThrough
+            && found.pendingBytes >= counts.pendingBytes
+    }
+
     mutating func write(_ cells: Range<Int>) -> UInt64 {
         counts.sequence += 1
         counts.pendingBytes += SmallFile.range(cells).count
         for cell in cells { top[cell] = counts.sequence }
         pending.append(Pending(sequence: counts.sequence, cells: cells))
+        return counts.sequence
+    }
+
+    mutating func truncate(_ size: Int) -> UInt64 {
+        counts.sequence += 1
+        for cell in size..<SmallFile.cells { top[cell] = 0 }
+        for index in pending.indices where pending[index].cells.upperBound > size {
+            let old = pending[index].cells
+            let new = min(old.lowerBound, size)..<max(min(old.upperBound, size), min(old.lowerBound, size))
+            counts.pendingBytes -= SmallFile.range(old).count - SmallFile.range(new).count
+            pending[index].cells = new
+        }
+        pending.removeAll { $0.cells.isEmpty }
         return counts.sequence
     }
 
@@ -155,9 +223,11 @@ struct LinearizabilityTests {
                     let low = Int.random(in: 0..<SmallFile.cells, using: &random)
                     // An entry is a page at most, two cells.
                     let cells = low..<min(low + Int.random(in: 1...2, using: &random), SmallFile.cells)
-                    switch (index, Int.random(in: 0..<3, using: &random)) {
+                    switch (index, Int.random(in: 0..<4, using: &random)) {
                     case (0, 0):
-                        _ = recorder.record("count", file.count) { $0.counts == $1 }
+                        _ = recorder.record("count", file.count) { $0.couldCount($1) }
+                    case (0, 1):
+                        recorder.record("replace \(cells)", { file.replace(cells) }) { _, _ in true }
                     case (0, _):
                         let count = Bool.random(using: &random) ? SmallFile.cells : low
                         let through = recorder.record("plan", { file.count().sequence }) { $0.counts.sequence == $1 }
@@ -168,6 +238,10 @@ struct LinearizabilityTests {
                         }
                     case (_, 0), (3, 1):
                         _ = recorder.record("read", file.read) { $0.top == $1 }
+                    case (2, 1):
+                        _ = recorder.record("truncate \(low)", { file.truncate(low) }) { $0.truncate(low) == $1 }
+                    case (1, 1):
+                        recorder.record("abandon \(cells)", { file.abandon(cells) }) { _, _ in true }
                     default:
                         _ = recorder.record("write \(cells)", { file.write(cells) }) { $0.write(cells) == $1 }
                     }
@@ -175,10 +249,13 @@ struct LinearizabilityTests {
             }
         }
         threads.join()
+        // Nothing was counted twice or not at all.
+        file.drain(SmallFile.cells, through: file.count().sequence)
+        #expect(file.count().pendingBytes == 0, "seed \(seed)")
         return recorders.flatMap(\.operations)
     }
 
-    @Test("writes, reads, drains and counts of several threads have an order", arguments: 0..<50)
+    @Test("writes, reads, truncates, drains, dumps and counts of several threads have an order", arguments: 0..<50)
     func histories(seed: Int) {
         let domain = EpochDomain()
         for round in 0..<20 {

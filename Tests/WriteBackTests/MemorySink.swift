@@ -1,5 +1,10 @@
-// A sink in memory for the tests of write-back: it can be held, made to fail, and shows what it published.
+// A sink in memory for the tests of write-back: it can be held, made to fail, and shows what it published. Its lock is what
+// the namespace thread is for a store: it orders publishing, truncates, reverts and readers.
+//
+// Lock order: `state`, then a context's lock.
 
+import FaultInjection
+import Glibc
 import Model
 import Platform
 import Synchronization
@@ -13,12 +18,27 @@ final class MemorySink: WriteBackSink {
         var sequences: [FileID: [WriteSequence]] = [:]
         var plans: [DrainPlan] = []
         var nextErrors: [WriteBackError] = []
+        /// One drain in so many fails; 0: none does.
+        var failsOneIn = 0
+        var random = SeededGenerator(seed: 0)
+        var failures = 0
+        /// How often a drain lets other threads go first before it publishes.
+        var yields = 0
         var isHeld = false
         var cannotRevert = false
         var held: [UnsafeContinuation<Void, Never>] = []
         var arrivals: [UnsafeContinuation<Void, Never>] = []
         var lost: [(FileID, WriteBackError)] = []
         var draining: Set<FileID> = []
+
+        mutating func nextError() -> WriteBackError? {
+            if nextErrors.isEmpty, failsOneIn > 0, Int.random(in: 0..<failsOneIn, using: &random) == 0 {
+                nextErrors = [[.inputOutput, .noSpace].randomElement(using: &random)!]
+            }
+            guard !nextErrors.isEmpty else { return nil }
+            failures += 1
+            return nextErrors.removeFirst()
+        }
     }
     let state = Mutex(State())
     private let stripe = Mutex(12)
@@ -27,6 +47,8 @@ final class MemorySink: WriteBackSink {
         set { stripe.withLock { $0 = newValue } }
     }
     let order = DrainOrder.any
+    /// Losses so far: while they are the same, so is the write verifier.
+    let verifierChanges = Atomic<Int>(0)
 
     func drain(_ plan: DrainPlan, of file: OpenFileContext) async throws(WriteBackError) {
         // As a sink does: portion by portion, from wherever they are.
@@ -51,9 +73,10 @@ final class MemorySink: WriteBackSink {
             }
             if passes { continuation.resume() }
         }
+        for _ in 0..<state.withLock({ $0.yields }) { sched_yield() }
         let error: WriteBackError? = state.withLock { state in
             state.draining.remove(file.fileID)
-            if !state.nextErrors.isEmpty { return state.nextErrors.removeFirst() }
+            if let error = state.nextError() { return error }
             var bytes = state.files[file.fileID] ?? []
             var sequences = state.sequences[file.fileID] ?? []
             for (run, content) in zip(plan.runs, contents) {
@@ -62,10 +85,10 @@ final class MemorySink: WriteBackSink {
                 if sequences.count < bytes.count {
                     sequences += Array(repeating: .zero, count: bytes.count - sequences.count)
                 }
-                for (index, byte) in content.enumerated() where run.range.lowerBound + UInt64(index) < end {
-                    bytes[Int(run.range.lowerBound) + index] = byte
-                    sequences[Int(run.range.lowerBound) + index] = plan.sequence
-                }
+                if end <= run.range.lowerBound { continue }
+                let published = Int(run.range.lowerBound)..<Int(end)
+                bytes.replaceSubrange(published, with: content.prefix(published.count))
+                sequences.replaceSubrange(published, with: repeatElement(plan.sequence, count: published.count))
             }
             state.files[file.fileID] = bytes
             state.sequences[file.fileID] = sequences
@@ -75,13 +98,15 @@ final class MemorySink: WriteBackSink {
     }
 
     func revert(_ file: OpenFileContext) async -> Bool {
-        if state.withLock({ $0.cannotRevert }) { return false }
-        file.revert(size: state.withLock { UInt64($0.files[file.fileID]?.count ?? 0) }, usedBytes: 0)
-        return true
+        state.withLock { state in
+            if !state.cannotRevert { file.revert(size: UInt64(state.files[file.fileID]?.count ?? 0), usedBytes: 0) }
+            return !state.cannotRevert
+        }
     }
 
     func acknowledgedBytesWereLost(in file: FileID, because error: WriteBackError) {
         state.withLock { $0.lost.append((file, error)) }
+        verifierChanges.add(1, ordering: .sequentiallyConsistent)
     }
 
     func hold() { state.withLock { $0.isHeld = true } }
@@ -97,17 +122,14 @@ final class MemorySink: WriteBackSink {
 
     /// Returns when `count` drains have begun.
     func waitForDrains(_ count: Int) async {
-        while true {
-            var isThere = false
+        while state.withLock({ $0.plans.count < count }) {
             await withUnsafeContinuation { continuation in
-                isThere = state.withLock { state in
-                    if state.plans.count >= count { return true }
-                    state.arrivals.append(continuation)
-                    return false
+                let isThere = state.withLock { state in
+                    if state.plans.count < count { state.arrivals.append(continuation) }
+                    return state.plans.count >= count
                 }
                 if isThere { continuation.resume() }
             }
-            if isThere { return }
         }
     }
 
@@ -119,13 +141,40 @@ final class MemorySink: WriteBackSink {
         }
     }
 
+    /// Truncates the file, up or down, and what is published of it, at one moment. Returns the bytes freed as well.
+    func truncate(_ file: OpenFileContext, to size: Int, at now: Timestamp) -> (freedBytes: Int, after: FileAttributes)
+    {
+        state.withLock { state in
+            let truncated = file.truncate(to: UInt64(size)) { $0.touch(now) }
+            let bytes = (state.files[file.fileID] ?? []).prefix(size)
+            let sequences = (state.sequences[file.fileID] ?? []).prefix(size)
+            state.files[file.fileID] = bytes + Array(repeating: 0, count: size - bytes.count)
+            state.sequences[file.fileID] = sequences + Array(repeating: .zero, count: size - sequences.count)
+            // Recorded is durable here.
+            file.truncateIsDurable(truncated.sequence)
+            return (truncated.freedBytes, truncated.step.after)
+        }
+    }
+
     /// What a reader sees: pending bytes over published ones, the later of the two.
     func read(_ file: OpenFileContext) async throws -> [UInt8] {
-        let (pending, attributes) = try file.snapshot(ByteRange(0, 1 << 62))
-        var (bytes, sequences) = state.withLock { ($0.files[file.fileID] ?? [], $0.sequences[file.fileID] ?? []) }
-        let size = Int(attributes.size)
-        bytes += Array(repeating: 0, count: max(0, size - bytes.count))
-        sequences += Array(repeating: .zero, count: max(0, size - sequences.count))
+        let result = state.withLock { state in
+            Result { () throws(WriteBackError) in
+                let (pending, attributes) = try file.snapshot(ByteRange(0, 1 << 62))
+                // Copied here: the thread sanitizer doesn't see that it is the counting of references that orders the last
+                // reader of an array and who then changes it in place.
+                var bytes = [UInt8](repeating: 0, count: Int(attributes.size))
+                var sequences = [WriteSequence](repeating: .zero, count: bytes.count)
+                let count = min(state.files[file.fileID]?.count ?? 0, bytes.count)
+                if count > 0 {
+                    bytes.replaceSubrange(..<count, with: state.files[file.fileID]![..<count])
+                    sequences.replaceSubrange(..<count, with: state.sequences[file.fileID]![..<count])
+                }
+                return (pending, bytes, sequences)
+            }
+        }
+        let (pending, published, sequences) = try result.get()
+        var bytes = published
         var dumped = DumpedBytes()
         for piece in pending {
             for (index, byte) in try await piece.bytes.load(&dumped).bytes.enumerated() {
@@ -133,7 +182,7 @@ final class MemorySink: WriteBackSink {
                 if piece.sequence > sequences[place] { bytes[place] = byte }
             }
         }
-        return Array(bytes.prefix(size))
+        return bytes
     }
 
     func published(_ file: FileID) -> [UInt8] { state.withLock { $0.files[file] ?? [] } }
