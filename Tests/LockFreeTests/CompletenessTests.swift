@@ -37,7 +37,7 @@ struct CompletenessTests {
     func readers(seed: Int) {
         var random = SeededGenerator(seed: UInt64(seed))
         // The less stays, the more often the map is nearly empty.
-        let writers = (0..<3).map { Writer($0, 600, window: [2, 20][seed % 2], &random) }
+        let writers = (0..<3).map { Writer($0, 600, window: [4, 20][seed % 2], &random) }
         let domain = EpochDomain()
         let map = OffsetMap(domain)
         let lock = PlainLock()
@@ -82,8 +82,11 @@ struct CompletenessTests {
             threads.start {
                 var missed: [String] = []
                 var count = 0
+                var isLast = false
                 gate.arriveAndWait()
-                while !writing.isZero {
+                while !isLast {
+                    // Once more when all is written, so that there is something to be found however the threads have run.
+                    isLast = writing.isZero
                     let before = writers.map { $0.current.load(ordering: .acquiring) }
                     var found: Set<UInt64> = []
                     if reader == 0 {
