@@ -67,6 +67,9 @@ public final class EmbeddedFileService: FileService {
     /// Why the store has failed for good; nil while it goes on.
     public var failure: String? { core.failure.reason }
 
+    /// To be called before the last calls are waited for: none of them is held back any more.
+    public func prepareToClose() { writeBack.stopHoldingBack() }
+
     /// Makes everything durable and lets go of the volumes. No call may be under way or follow.
     /// Returns how many files' last bytes could not be made durable.
     public func close() async -> Int {

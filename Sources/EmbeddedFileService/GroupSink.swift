@@ -111,6 +111,8 @@ struct GroupSink: WriteBackSink {
         }
     }
 
+    func hasOpenOutput(for file: FileID) -> Bool { outputs[file] != nil }
+
     func revert(_ file: OpenFileContext) async -> Bool {
         do throws(FileError) {
             // On the namespace thread, so that a truncate comes before or after this, not in between.

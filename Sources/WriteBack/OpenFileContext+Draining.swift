@@ -34,6 +34,9 @@ extension OpenFileContext {
     /// Memory that the pending writes keep.
     var heldBytes: Int { state.withLock { $0.heldBytes } }
 
+    /// Whether a turn has been asked for or is out.
+    var isTurnComing: Bool { state.withLock { $0.task != .none } }
+
     /// When the last WRITE arrived.
     var lastArrival: Duration { state.withLock { $0.lastArrival } }
 
@@ -88,9 +91,11 @@ extension OpenFileContext {
     /// Begins a turn: the plan and the right to carry it out.
     ///
     /// - Parameters:
-    ///   - canDump: whether there is a dump that takes something.
+    ///   - canDump: whether there is a dump that takes something. Asked when something is to be dumped, which it is if the
+    ///     answer is yes.
     ///   - needsRelief: whether memory is short at this moment; it may not be any more since relief was asked for.
-    func takeTurn(stripeSizeBytes: Int, limits: WriteBackLimits, canDump: Bool, needsRelief: Bool = true) -> Turn {
+    func takeTurn(stripeSizeBytes: Int, limits: WriteBackLimits, canDump: () -> Bool, needsRelief: Bool = true) -> Turn
+    {
         let (demand, through, from, nextOffset) = state.withLock { state in
             precondition(state.task == .scheduled, "one write-back task per file")
             state.task = .out(isSettling: state.demand == .rest)
@@ -116,8 +121,8 @@ extension OpenFileContext {
             choice = planner.chooseFullStripes(stripeSizeBytes, limits)
             if choice.runs.isEmpty {
                 // What was written again and again is drained, which frees what lies below, too; a dump would take all of it.
-                let findings = canDump && !planner.isMostlyCovered ? planner.chooseToDump(limits) : []
-                if !findings.isEmpty { return .dump(DumpTurn(file: fileID, findings: findings)) }
+                let findings = planner.isMostlyCovered ? [] : planner.chooseToDump(limits)
+                if !findings.isEmpty && canDump() { return .dump(DumpTurn(file: fileID, findings: findings)) }
                 choice = planner.chooseAll(from: from, limits, maxBytes: limits.maxDrainBytes)
             }
         case .everything, .rest: choice = planner.chooseAll(from: from, limits)
@@ -179,9 +184,13 @@ extension OpenFileContext {
 
     /// Ends a turn that succeeded: what was published leaves memory, who waited for it is answered.
     /// Returns the bytes freed and whether the file must be queued again.
-    func finishDrain(_ turn: consuming DrainTurn) -> (freedBytes: Int, mustSchedule: Bool) {
+    /// - Parameter hasOpenOutput: whether the sink still holds something open for the file.
+    func finishDrain(
+        _ turn: consuming DrainTurn, hasOpenOutput: Bool
+    ) -> (freedBytes: Int, mustSchedule: Bool) {
         precondition(turn.file == fileID)
         let plan = turn.plan
+        precondition(!(plan.rests && hasOpenOutput), "nothing stays open for a file that rests")
         let trimmed = map.trim(plan.runs.map(\.range), through: plan.sequence)
         var unlinked = OffsetMap.Unlinked()
         if let first = plan.runs.first, let last = plan.runs.last {
@@ -198,10 +207,10 @@ extension OpenFileContext {
                     state.drained.insert(kept)
                 }
             }
-            if plan.rests {
-                state.hasOpenOutput = false
-                // Gaps that nothing came into are holes from here on.
-                if state.pendingBytes == 0 { state.drained = DrainedRanges(upTo: state.attributes.size) }
+            state.hasOpenOutput = hasOpenOutput
+            // It rests: gaps that nothing came into are holes from here on.
+            if !hasOpenOutput && state.pendingBytes == 0 {
+                state.drained = DrainedRanges(upTo: state.attributes.size)
             }
             state.drainedThrough = max(state.drainedThrough, plan.reaches)
             let reached = state.drainedThrough

@@ -186,8 +186,13 @@ public final class OpenFileContext: Sendable {
     ) throws(WriteBackError) -> Acceptance {
         // What will be refused is not to take memory until then: while a turn is out nobody unlinks what was abandoned.
         if refusesWrites.load(ordering: .relaxed) {
-            if let refusal = state.withLock({ $0.refusal() }) { throw refusal }
-            refusesWrites.store(false, ordering: .relaxed)
+            let refusal = state.withLock { state in
+                let refusal = state.refusal()
+                // With the lock held, so that it doesn't undo what another failure says.
+                if refusal == nil { refusesWrites.store(false, ordering: .relaxed) }
+                return refusal
+            }
+            if let refusal { throw refusal }
         }
         let parts = Parts(payload, at: offset, in: map)
         let result: Result<Acceptance, WriteBackError> = state.withLock { state in

@@ -52,7 +52,11 @@ struct PendingBudget {
     private(set) var refusedWrites: UInt64 = 0
     /// In order of arrival.
     private var stalled: [Stalled] = []
+    /// Whether writers wait at all.
+    private var isClosing = false
     private let limits: WriteBackLimits
+    /// A file has at least this part of memory as its share, however many files there are: most of them hold little.
+    private static let mostShares = 64
 
     init(_ limits: WriteBackLimits) { self.limits = limits }
 
@@ -65,18 +69,19 @@ struct PendingBudget {
     ///   - fileBytes: memory that its file holds; 0 if the WRITE is to keep none.
     ///   - isNew: whether its file had nothing pending or open before.
     func shortage(fileBytes: Int, isNew: Bool) -> Shortage? {
-        let isLarge = fileBytes > limits.maxPendingBytes / max(1, openFiles)
+        let isLarge = fileBytes > limits.maxPendingBytes / min(Self.mostShares, max(1, openFiles))
         let memory = Shortage.memory(isLarge: isLarge)
         if fileBytes > 0 && lasts(memory) { return memory }
         return isNew && openFiles > limits.maxOpenContexts ? .places : nil
     }
 
     private func lasts(_ shortage: Shortage) -> Bool {
+        if isClosing { return false }
         switch shortage {
         case .memory(let isLarge):
-            heldBytes > (isLarge ? limits.maxPendingBytesForLarge : limits.maxPendingBytes)
-        case .places: openFiles > limits.maxOpenContexts
-        case .stuckStore: isStuck
+            return heldBytes > (isLarge ? limits.maxPendingBytesForLarge : limits.maxPendingBytes)
+        case .places: return openFiles > limits.maxOpenContexts
+        case .stuckStore: return isStuck
         }
     }
 
@@ -99,6 +104,12 @@ struct PendingBudget {
         }
         stalled = waiting
         return released
+    }
+
+    /// Nobody waits from here on: everything is drained soon. Returns who does now.
+    mutating func close() -> [Continuation] {
+        isClosing = true
+        return giveBack()
     }
 
     /// Returns who has waited too long.

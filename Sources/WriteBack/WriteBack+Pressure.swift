@@ -5,41 +5,69 @@ internal import Platform
 internal import Synchronization
 
 extension WriteBack {
+    /// Whether memory or places are short, and nobody has looked yet for files that have some.
+    func needsLook(_ state: borrowing State) -> Bool {
+        if state.isLookComing { return false }
+        return state.budget.needsRelief && !state.hasLookedForMemory
+            || state.active.count > limits.maxOpenContexts && !state.hasLookedForPlaces
+    }
+
+    /// Has freed what is short. Takes time in proportion to the number of files.
+    func relievePressure() {
+        state.withLock { $0.isLookComing = false }
+        freeMemory()
+        freePlaces()
+    }
+
     /// The most files that memory is taken from at once: so many that looking at all of ten thousand, a millisecond, is little
     /// for each, and so few that who waits for a turn in the queue behind them doesn't wait long.
     private var maxRelieved: Int { 256 }
 
-    /// Has memory freed: by the largest files that together hold what is too much, so that small ones are left alone.
-    func relievePressure() {
+    /// By the largest files that together hold what is too much, so that small ones are left alone.
+    private func freeMemory() {
         let (files, excess) = state.withLock { state in
-            // Looking at all files costs, and writers come here at each write: not while there is work enough.
-            guard state.relieving.count <= limits.concurrentDrains / 2 else { return ([OpenFileContext](), 0) }
-            let files = state.active.values.filter { !state.relieving.contains($0.fileID) }
-            return (files, state.budget.heldBytes - limits.maxPendingBytes / 2)
+            guard state.budget.needsRelief, !state.hasLookedForMemory else { return ([OpenFileContext](), 0) }
+            state.hasLookedForMemory = true
+            let excess =
+                state.budget.heldBytes - limits.maxPendingBytes / 2 - state.relieving.values.reduce(0, +)
+            return (excess > 0 ? Array(state.active.values) : [], excess)
         }
+        guard !files.isEmpty else { return }
+        let largest = files.map { ($0.heldBytes, $0) }.filter { $0.0 > 0 }.sorted { $0.0 > $1.0 }
         var chosen = 0
-        for (heldBytes, file) in files.map({ ($0.heldBytes, $0) }).sorted(by: { $0.0 > $1.0 }).prefix(maxRelieved) {
-            guard chosen < excess else { return }
+        for (heldBytes, file) in largest.prefix(maxRelieved) where chosen < excess {
+            guard state.withLock({ $0.relieving[file.fileID] == nil }) else { continue }
+            // One that has a turn coming already frees something, too: it is asked for relief by this.
             chosen += heldBytes
             guard file.request(.relief) else { continue }
-            state.withLock { _ = $0.relieving.insert(file.fileID) }
+            state.withLock { $0.relieving[file.fileID] = heldBytes }
             enqueue(file)
         }
     }
 
-    /// Has places in the table freed: those of the files that were written to least recently, an eighth of all at a time,
-    /// so that not each WRITE looks at all of them.
-    func settleIdlest() {
+    /// By settling the files that were written to least recently, an eighth of all at a time.
+    private func freePlaces() {
         let files = state.withLock { state in
-            state.settling.isEmpty ? Array(state.active.values) : []
+            guard state.active.count > limits.maxOpenContexts, !state.hasLookedForPlaces else {
+                return [OpenFileContext]()
+            }
+            state.hasLookedForPlaces = true
+            // Each of them gives a place when its turn ends.
+            return state.settling.isEmpty ? Array(state.active.values) : []
         }
         guard !files.isEmpty else { return }
         let idlest = files.map { ($0.lastArrival, $0) }.sorted { $0.0 < $1.0 }
         var chosen = 0
-        for (_, file) in idlest where chosen < max(1, limits.maxOpenContexts / 8) && file.request(.rest) {
+        for (_, file) in idlest where chosen < max(1, limits.maxOpenContexts / 8) {
+            // First here: its turn may be over before the next line.
             state.withLock { _ = $0.settling.insert(file.fileID) }
-            enqueue(file)
-            chosen += 1
+            let mustQueue = file.request(.rest)
+            if mustQueue || file.isTurnComing {
+                chosen += 1
+            } else {
+                state.withLock { _ = $0.settling.remove(file.fileID) }
+            }
+            if mustQueue { enqueue(file) }
         }
     }
 

@@ -38,10 +38,16 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
         var runningDrains = 0
         /// Turns that may dump. Not all that run at once, so that a dump on a slow disk doesn't hold up the drains.
         var dumpTurns = 0
-        /// Files whose turn has been asked for to free memory.
-        var relieving: Set<FileID> = []
+        /// Files whose turn has been asked for to free memory, and what they held then.
+        var relieving: [FileID: Int] = [:]
         /// Files whose turn has been asked for to free their place in the table.
         var settling: Set<FileID> = []
+        /// Whether somebody will look for such files soon.
+        var isLookComing = false
+        /// Whether somebody is looking for them, or has since the last turn ended: looking at all files costs, and a
+        /// second look would find the same.
+        var hasLookedForMemory = false
+        var hasLookedForPlaces = false
         var budget: PendingBudget
     }
 
@@ -70,24 +76,24 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
         let accepted = try file.write(
             payload, at: offset, isStable: isStable, now: clock.now(), elapsed: clock.elapsed(),
             clearingModeBits: clearingModeBits, limits: limits)
-        let (needsRelief, shortage, isTableFull) = state.withLock { state in
+        let (mustLook, shortage) = state.withLock { state in
             // A clean file's context may have been forgotten and made anew, with the old one still in the table.
             let isNew = state.active[file.fileID] !== file
             if isNew { state.active[file.fileID] = file }
             state.budget.charge(accepted.addedBytes)
+            let mustLook = needsLook(state)
+            if mustLook { state.isLookComing = true }
             return (
-                state.budget.needsRelief,
+                mustLook,
                 // What is durable when it is answered keeps no memory.
-                state.budget.shortage(fileBytes: isStable ? 0 : accepted.heldBytes, isNew: isNew),
-                isNew && state.active.count > limits.maxOpenContexts
+                state.budget.shortage(fileBytes: isStable ? 0 : accepted.heldBytes, isNew: isNew)
             )
         }
         if accepted.mustSchedule { enqueue(file) }
-        if isTableFull { settleIdlest() }
+        // Not here: this may be an event loop.
+        if mustLook { Task.detached { self.relievePressure() } }
         if isStable || accepted.hasTooManyWrites {
             try await file.waitUntilDurable(since: accepted.failureCount) { enqueue(file) }
-        } else if needsRelief {
-            relievePressure()
         }
         // Whatever comes of it, the bytes are in.
         if let shortage { _ = await wait(for: shortage) }
@@ -117,7 +123,13 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
     /// Settles files that rest, and answers who has waited too long; to be called about once a second.
     public func tick() {
         let now = clock.elapsed()
-        resume(.timedOut) { $0.budget.expire(at: now) }
+        resume(.timedOut) { state in
+            // In case that the last look found nothing, and no turn has ended since.
+            state.hasLookedForMemory = false
+            state.hasLookedForPlaces = false
+            return state.budget.expire(at: now)
+        }
+        relievePressure()
         for file in state.withLock({ Array($0.active.values) }) {
             if file.isIdle(for: limits.idleTime, at: now) { settle(file) }
             if file.isClean { forgetIfClean(file) }
@@ -125,6 +137,9 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
         // What truncates and removals have let go of.
         epochs.collectAll()
     }
+
+    /// The end is near: WRITEs don't wait for memory any more, so that the last calls are answered.
+    public func stopHoldingBack() { resume(.goOn) { $0.budget.close() } }
 
     /// Drains and closes everything; returns when nothing is pending. No writes may arrive any more.
     ///
@@ -192,35 +207,32 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
             }
             guard let file = next else { return }
             await drain(file)
-            let (needsMemory, needsPlaces) = state.withLock { state in
-                state.relieving.remove(file.fileID)
+            state.withLock { state in
+                state.relieving[file.fileID] = nil
                 state.settling.remove(file.fileID)
-                return (state.budget.needsRelief, state.active.count > limits.maxOpenContexts)
+                state.hasLookedForMemory = false
+                state.hasLookedForPlaces = false
             }
-            if needsMemory { relievePressure() }
-            if needsPlaces { settleIdlest() }
+            relievePressure()
         }
     }
 
     private func drain(_ file: OpenFileContext) async {
-        let canDump = beginsDumpTurn()
         let turn = file.takeTurn(
-            stripeSizeBytes: sink.stripeSizeBytes, limits: limits, canDump: canDump,
+            stripeSizeBytes: sink.stripeSizeBytes, limits: limits, canDump: beginsDumpTurn,
             needsRelief: state.withLock { $0.budget.needsRelief })
         switch consume turn {
         case .drain(let turn):
-            if canDump { endDumpTurn() }
             await drain(turn, of: file)
         case .dump(let turn):
             let places = await dump?.append(turn.payloads)
-            endDumpTurn()
+            state.withLock { $0.dumpTurns -= 1 }
             let (freed, mustSchedule) = file.finishDump(turn, places)
             returnToBudget(freed)
             if mustSchedule { enqueue(file) }
             if places == nil, dump?.isReady == false { drainWhatIsDumped() }
             return
         case .nothing(let freed, let mustSchedule):
-            if canDump { endDumpTurn() }
             returnToBudget(freed)
             if mustSchedule { enqueue(file) }
         }
@@ -230,7 +242,7 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
     private func drain(_ turn: consuming DrainTurn, of file: OpenFileContext) async {
         do throws(WriteBackError) {
             try await sink.drain(turn.plan, of: file)
-            let (freed, mustSchedule) = file.finishDrain(turn)
+            let (freed, mustSchedule) = file.finishDrain(turn, hasOpenOutput: sink.hasOpenOutput(for: file.fileID))
             returnToBudget(freed)
             if mustSchedule { enqueue(file) }
         } catch {
@@ -241,7 +253,7 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
         }
     }
 
-    /// Whether the turn that begins may dump; then it counts until `endDumpTurn`.
+    /// Whether a turn may dump; then it counts until it has.
     private func beginsDumpTurn() -> Bool {
         guard dump?.isReady ?? false else { return false }
         return state.withLock { state in
@@ -250,8 +262,6 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
             return true
         }
     }
-
-    private func endDumpTurn() { state.withLock { $0.dumpTurns -= 1 } }
 
     /// The dump is full, or its disks fail: what is in it goes where it belongs, so that no old byte keeps
     /// its segment, and no file depends on these disks for longer than it must.

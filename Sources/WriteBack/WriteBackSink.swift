@@ -22,6 +22,10 @@ public protocol WriteBackSink: Sendable {
     /// one file. With no runs it waits until all that was recorded of the file is durable.
     func drain(_ plan: DrainPlan, of file: OpenFileContext) async throws(WriteBackError)
 
+    /// Whether something is open for the file after its last drain, which a plan that rests would close. To be asked by
+    /// the file's write-back task.
+    func hasOpenOutput(for file: FileID) -> Bool
+
     /// Makes the file in memory what the store has of it (`OpenFileContext.revert`). Called after a failed drain.
     /// Returns false if the store can't say what that is.
     func revert(_ file: OpenFileContext) async -> Bool

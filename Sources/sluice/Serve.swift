@@ -205,6 +205,7 @@ struct Gateway: Service {
             try? await control.close()
             ControlSocket.remove(from: data)
         }
+        files.prepareToClose()
         await server.shutdown()
         return await files.close()
     }

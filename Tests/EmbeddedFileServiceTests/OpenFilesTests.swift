@@ -44,7 +44,8 @@ struct OpenFilesTests {
         #expect(store.service.writeBack.sink.outputs.count == 10)
         #expect(mostDescriptors <= atStart + 200)
         await eventually("all cells are given back") { pool.freeCount == pool.capacity }
-        #expect(store.service.writeBack.usage.openFiles == 60)
+        // Only for these something is left to do.
+        #expect(store.service.writeBack.usage.openFiles == 10)
         // They go on where they are.
         for (index, file) in files.enumerated() {
             try await store.service.write(pattern(100, seed: UInt64(index + 100)), to: file, at: 12 << 10)

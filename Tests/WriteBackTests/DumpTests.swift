@@ -366,7 +366,7 @@ struct DumpTests {
             Payload(bytes: [UInt8](repeating: 1, count: 100_000)), at: 1000, isStable: false, now: clock.now(),
             elapsed: .zero, clearingModeBits: 0, limits: WriteBackLimits())
         #expect(file.request(.relief))
-        return file.takeTurn(stripeSizeBytes: 1 << 20, limits: WriteBackLimits(), canDump: true)
+        return file.takeTurn(stripeSizeBytes: 1 << 20, limits: WriteBackLimits(), canDump: { true })
     }
 
     @Test(
@@ -405,14 +405,14 @@ struct DumpTests {
         while !file.hasWaiters { await Task.yield() }
         let places = await dump.append(turn.payloads)
         #expect(file.finishDump(turn, places).mustSchedule)
-        guard case .drain(let drain) = file.takeTurn(stripeSizeBytes: 12, limits: WriteBackLimits(), canDump: true)
+        guard case .drain(let drain) = file.takeTurn(stripeSizeBytes: 12, limits: WriteBackLimits(), canDump: { true })
         else {
             Issue.record("not drained")
             return
         }
         var reader = DrainReader(drain.plan.runs[0])
         #expect(try await reader.nextPortion()?.bytes == [UInt8](repeating: 1, count: 100_000))
-        _ = file.finishDrain(drain)
+        _ = file.finishDrain(drain, hasOpenOutput: true)
         try await committed
         await dump.close()
     }
@@ -433,7 +433,7 @@ struct DumpTests {
                 clearingModeBits: 0, limits: WriteBackLimits())
         }
         #expect(file.request(.everything))
-        guard case .drain(let drain) = file.takeTurn(stripeSizeBytes: 12, limits: WriteBackLimits(), canDump: true)
+        guard case .drain(let drain) = file.takeTurn(stripeSizeBytes: 12, limits: WriteBackLimits(), canDump: { true })
         else {
             Issue.record("not drained")
             return
@@ -445,7 +445,7 @@ struct DumpTests {
         #expect(fileSystem.callCount(.read, under: "/dump/") == before + 1)
         #expect(portion.bytes == (0..<100_000).map { $0 % 100 == 0 ? 2 : 1 })
         #expect(portion.bufferBytes < 1 << 20)
-        _ = file.finishDrain(drain)
+        _ = file.finishDrain(drain, hasOpenOutput: true)
         await dump.close()
     }
 

@@ -26,7 +26,7 @@ extension History {
 
     func begin() throws(HistoryFailure) {
         isQueued = false
-        switch file.takeTurn(stripeSizeBytes: stripe, limits: limits, canDump: dump?.isReady ?? false) {
+        switch file.takeTurn(stripeSizeBytes: stripe, limits: limits, canDump: { dump?.isReady ?? false }) {
         case .nothing(let freed, let must):
             tell("nothing to drain")
             charged -= freed
@@ -108,7 +108,8 @@ extension History {
         tell("the drain ends")
         let turn = drainTurn.take()!
         model.finish(planned, through: turn.plan.sequence)
-        let (freed, must) = file.finishDrain(turn)
+        let rests = turn.plan.rests || Bool.random(using: &random)
+        let (freed, must) = file.finishDrain(turn, hasOpenOutput: !rests)
         charged -= freed
         try schedule(must)
     }

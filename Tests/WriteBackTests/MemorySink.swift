@@ -30,6 +30,8 @@ final class MemorySink: WriteBackSink {
         var arrivals: [UnsafeContinuation<Void, Never>] = []
         var lost: [(FileID, WriteBackError)] = []
         var draining: Set<FileID> = []
+        /// Files for which something is open.
+        var open: Set<FileID> = []
 
         mutating func nextError() -> WriteBackError? {
             if nextErrors.isEmpty, failsOneIn > 0, Int.random(in: 0..<failsOneIn, using: &random) == 0 {
@@ -76,6 +78,7 @@ final class MemorySink: WriteBackSink {
         for _ in 0..<state.withLock({ $0.yields }) { sched_yield() }
         let error: WriteBackError? = state.withLock { state in
             state.draining.remove(file.fileID)
+            if plan.rests { state.open.remove(file.fileID) } else { state.open.insert(file.fileID) }
             if let error = state.nextError() { return error }
             var bytes = state.files[file.fileID] ?? []
             var sequences = state.sequences[file.fileID] ?? []
@@ -96,6 +99,9 @@ final class MemorySink: WriteBackSink {
         }
         if let error { throw error }
     }
+
+    /// Until the file rests.
+    func hasOpenOutput(for file: FileID) -> Bool { state.withLock { $0.open.contains(file) } }
 
     func revert(_ file: OpenFileContext) async -> Bool {
         state.withLock { state in

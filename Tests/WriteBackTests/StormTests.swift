@@ -97,7 +97,7 @@ struct StormTests {
                 places: [.init("/dump")], fileSystem: fileSystem, clock: clock, bounds: bounds
             ) { _ in }
             if weather.dumpFails {
-                for calls in [2, 5, 11, 23] {
+                for calls in [0, 2, 5, 11] {
                     fileSystem.inject(Fault("/dump/", .write, code: EIO, afterCalls: calls, count: 1, writtenBytes: 10))
                 }
             }
@@ -118,10 +118,11 @@ struct StormTests {
         var allComplaints: [String] { lock.withLock { complaints } }
     }
 
-    /// More than there is memory for, while nobody asks for a COMMIT: some of it must be dumped.
+    /// More than a file may hold, while nobody asks for a COMMIT: some of it must be dumped. All of it twice, not oftener: what
+    /// is mostly covered by newer bytes is drained.
     private static func fill(_ storm: Storm, _ diary: Diary) async {
-        for index in 0..<100 {
-            let low = index * 37 % (Storm.cellCount - 100)
+        for index in 0..<Storm.cellCount / 50 {
+            let low = index * 7 % (Storm.cellCount / 100) * 100
             await write(storm, diary, low..<low + 100, isStable: false)
         }
     }

@@ -217,7 +217,7 @@ struct WriteBackTests {
         }
         let accepted = try write()
         #expect(file.request(.everything))
-        guard case .drain(let turn) = file.takeTurn(stripeSizeBytes: 12, limits: WriteBackLimits(), canDump: false)
+        guard case .drain(let turn) = file.takeTurn(stripeSizeBytes: 12, limits: WriteBackLimits(), canDump: { false })
         else {
             Issue.record("nothing to drain")
             return
@@ -239,7 +239,7 @@ struct WriteBackTests {
             Payload(bytes: [1, 2, 3]), at: 0, isStable: false, now: clock.now(), elapsed: .zero, clearingModeBits: 0,
             limits: WriteBackLimits())
         #expect(!accepted.mustSchedule && file.request(.everything))
-        guard case .drain(let turn) = file.takeTurn(stripeSizeBytes: 12, limits: WriteBackLimits(), canDump: false)
+        guard case .drain(let turn) = file.takeTurn(stripeSizeBytes: 12, limits: WriteBackLimits(), canDump: { false })
         else {
             Issue.record("nothing to drain")
             return
@@ -367,12 +367,12 @@ struct WriteBackTests {
         async let committed: Void = file.waitUntilDurable {}
         while !file.hasWaiters { await Task.yield() }
         for (place, isLast) in [(0, false), (100, true)] as [(UInt64, Bool)] {
-            guard case .drain(let turn) = file.takeTurn(stripeSizeBytes: 12, limits: limits, canDump: false) else {
+            guard case .drain(let turn) = file.takeTurn(stripeSizeBytes: 12, limits: limits, canDump: { false }) else {
                 Issue.record("nothing to drain")
                 return
             }
             #expect(turn.plan.runs.map(\.range) == [ByteRange(place, place + 1)])
-            #expect(file.finishDrain(turn).mustSchedule == !isLast)
+            #expect(file.finishDrain(turn, hasOpenOutput: true).mustSchedule == !isLast)
             #expect(file.hasWaiters == !isLast)
         }
         try await committed
