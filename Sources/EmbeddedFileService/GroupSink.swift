@@ -133,8 +133,8 @@ struct GroupSink: WriteBackSink {
         }
     }
 
-    func acknowledgedBytesWereLost(in file: FileID, because error: WriteBackError) {
-        core.verifier.change()
+    func acknowledgedBytesWereLost(in file: FileID, arrivedUntil: Duration, because error: WriteBackError) {
+        core.verifier.change(forBytesUntil: arrivedUntil, core.clock)
         core.counters.writeBackErrors.add(1, ordering: .relaxed)
         core.complaints.error(.lostBytes, of: .file(file), "\(error)")
     }

@@ -212,7 +212,8 @@ public final class OpenFileContext: Sendable {
                 state.attributes.size = max(state.attributes.size, offset + UInt64(payload.count))
                 state.attributes.mode &= ~mask
                 state.attributes.touch(now)
-                state.lastArrival = elapsed
+                // Two at once may have asked the clock in the other order.
+                state.lastArrival = max(state.lastArrival, elapsed)
                 if state.pendingBytes >= max(limits.drainChunkBytes, state.nextStripeCheck) {
                     state.demand = max(state.demand, .fullStripes)
                     // Looking for full stripes costs a turn: do it once a quarter chunk, not at each write.

@@ -36,8 +36,11 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
         /// Files whose turn has been asked for, in order.
         var queue: [OpenFileContext] = []
         var runningDrains = 0
-        /// Turns that may dump. Not all that run at once, so that a dump on a slow disk doesn't hold up the drains.
+        /// Turns that dump: a quarter of all at most, so that a dump on a slow disk doesn't hold up the drains; and what a disk
+        /// that hangs keeps of memory, though it was given up, is theirs.
         var dumpTurns = 0
+        /// Failed reads of the dump that something was done about.
+        var failedReads: UInt64 = 0
         /// Files whose turn has been asked for to free memory, and what they held then.
         var relieving: [FileID: Int] = [:]
         /// Files whose turn has been asked for to free their place in the table.
@@ -130,6 +133,9 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
             return state.budget.expire(at: now)
         }
         relievePressure()
+        dump?.giveUpHanging()
+        // One loss is seldom alone: what else is in the dump is drained while it can be, and what can't be is known soon.
+        if let dump, hasNewFailedReads(dump.usage.failedReads) { drainWhatIsDumped() }
         for file in state.withLock({ Array($0.active.values) }) {
             if file.isIdle(for: limits.idleTime, at: now) { settle(file) }
             if file.isClean { forgetIfClean(file) }
@@ -230,7 +236,7 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
             let (freed, mustSchedule) = file.finishDump(turn, places)
             returnToBudget(freed)
             if mustSchedule { enqueue(file) }
-            if places == nil, dump?.isReady == false { drainWhatIsDumped() }
+            if places == nil, dump?.isOutOfUse == true { drainWhatIsDumped() }
             return
         case .nothing(let freed, let mustSchedule):
             returnToBudget(freed)
@@ -247,7 +253,9 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
             if mustSchedule { enqueue(file) }
         } catch {
             // The verifier changes between the loss and the answers, so that no COMMIT can answer the old one.
-            if file.beginFailure(error) { sink.acknowledgedBytesWereLost(in: file.fileID, because: error) }
+            if file.beginFailure(error) {
+                sink.acknowledgedBytesWereLost(in: file.fileID, arrivedUntil: file.lastArrival, because: error)
+            }
             let isReverted = await sink.revert(file)
             returnToBudget(file.endFailure(error, isReverted: isReverted, turn: turn))
         }
@@ -257,9 +265,16 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
     private func beginsDumpTurn() -> Bool {
         guard dump?.isReady ?? false else { return false }
         return state.withLock { state in
-            guard state.dumpTurns < max(1, limits.concurrentDrains / 2) else { return false }
+            guard state.dumpTurns < max(1, limits.concurrentDrains / 4) else { return false }
             state.dumpTurns += 1
             return true
+        }
+    }
+
+    private func hasNewFailedReads(_ count: UInt64) -> Bool {
+        state.withLock { state in
+            defer { state.failedReads = count }
+            return count > state.failedReads
         }
     }
 

@@ -30,6 +30,8 @@ public protocol WriteBackSink: Sendable {
     /// Returns false if the store can't say what that is.
     func revert(_ file: OpenFileContext) async -> Bool
 
-    /// Acknowledged unstable bytes of the file were lost: the write verifier must change. Returns after it did.
-    func acknowledgedBytesWereLost(in file: FileID, because error: WriteBackError)
+    /// Acknowledged unstable bytes of the file were lost: the write verifier must change, unless it has since the last of
+    /// them arrived; then who has sent them was answered with an old one. Returns after it did.
+    /// - Parameter arrivedUntil: by the clock's `elapsed`, which was asked after the verifier that the WRITE is answered with.
+    func acknowledgedBytesWereLost(in file: FileID, arrivedUntil: Duration, because error: WriteBackError)
 }

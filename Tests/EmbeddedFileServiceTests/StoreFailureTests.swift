@@ -8,6 +8,31 @@ import Testing
 
 @testable import EmbeddedFileService
 
+@Suite("The write verifier")
+struct VerifierSourceTests {
+    @Test("one change is enough for all that arrived before it, and none for what arrived since or at the same moment")
+    func incidents() {
+        var random = SystemRandomNumberGenerator()
+        let verifier = VerifierSource(using: &random)
+        let clock = TestClock()
+        clock.advance(seconds: 10)
+        let first = verifier.current
+        verifier.change(forBytesUntil: .seconds(9), clock)
+        let second = verifier.current
+        #expect(second != first)
+        verifier.change(forBytesUntil: .seconds(8), clock)
+        clock.advance(seconds: 10)
+        verifier.change(forBytesUntil: .seconds(9), clock)
+        #expect(verifier.current == second && verifier.changes == 1)
+        verifier.change(forBytesUntil: .seconds(10), clock)
+        #expect(verifier.current != second && verifier.changes == 2)
+        verifier.change(forBytesUntil: .seconds(19), clock)
+        #expect(verifier.changes == 2)
+        verifier.change(forBytesUntil: .seconds(21), clock)
+        #expect(verifier.changes == 3)
+    }
+}
+
 @Suite("A store that has failed for good", .timeLimit(.minutes(10)))
 struct StoreFailureTests {
     @Test("is told once, with the first reason, to all who wait and whoever comes later; its verifier changes once")
@@ -16,13 +41,14 @@ struct StoreFailureTests {
         let before = failure.verifier.current
         #expect(!failure.hasOccurred && failure.reason == nil)
         let waiters = (0..<3).map { _ in Task { await failure.wait() } }
-        failure.verifier.change()
+        let clock = TestClock()
+        failure.verifier.change(forBytesUntil: clock.elapsed(), clock)
         #expect(failure.verifier.current != before && failure.verifier.changes == 1)
         failure.occur("first")
         failure.occur("second")
         let after = failure.verifier.current
         // Bytes that are lost on the way down.
-        failure.verifier.change()
+        failure.verifier.change(forBytesUntil: clock.elapsed(), clock)
         #expect(failure.verifier.current == after && after != before && failure.verifier.changes == 2)
         for waiter in waiters { #expect(await waiter.value == "first") }
         #expect(await failure.wait() == "first")

@@ -110,7 +110,7 @@ final class MemorySink: WriteBackSink {
         }
     }
 
-    func acknowledgedBytesWereLost(in file: FileID, because error: WriteBackError) {
+    func acknowledgedBytesWereLost(in file: FileID, arrivedUntil: Duration, because error: WriteBackError) {
         state.withLock { $0.lost.append((file, error)) }
         verifierChanges.add(1, ordering: .sequentiallyConsistent)
     }

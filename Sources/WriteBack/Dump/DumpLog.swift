@@ -61,6 +61,10 @@ public final class DumpLog: @unchecked Sendable {
         struct Place {
             var failures = 0
             var restsUntil = Duration.zero
+            /// It has not given back what it took: it gets nothing more.
+            var isBad = false
+
+            func mayBeUsed(at now: Duration) -> Bool { !isBad && restsUntil <= now }
         }
         var usage = Usage()
         /// As `DumpLog.places`.
@@ -68,9 +72,12 @@ public final class DumpLog: @unchecked Sendable {
         /// All of them.
         var restsUntil = Duration.zero
         var lastFailure: DumpFailure?
-        /// Appends that are under way, and since when none has ended.
+        /// Appends that are under way, also those that nobody waits for any more, and since when none has ended.
         var appends = 0
         var lastProgress = Duration.zero
+        /// Who waits for an append, by number.
+        var waiting: [Int: UnsafeContinuation<[DumpPlace]?, Never>] = [:]
+        var lastNumber = 0
     }
 
     /// Why nothing was dumped.
@@ -147,13 +154,21 @@ public final class DumpLog: @unchecked Sendable {
     /// Whether it is worth trying to dump something now.
     var isReady: Bool { obstacle == nil }
 
+    /// Whether nothing can be dumped now, for another reason than that the disk hangs: then what is in it can be read.
+    var isOutOfUse: Bool {
+        switch obstacle {
+        case nil, .hangs: false
+        default: true
+        }
+    }
+
     /// Why nothing can be dumped now, as far as is known without trying.
     public var obstacle: DumpFailure? {
         let now = clock.elapsed()
         let (hanging, awake, lastFailure) = state.withLock { state in
             let hanging = state.appends > 0 ? now - state.lastProgress : .zero
             return (
-                hanging, state.restsUntil <= now ? state.places.map { $0.restsUntil <= now } : [], state.lastFailure
+                hanging, state.restsUntil <= now ? state.places.map { $0.mayBeUsed(at: now) } : [], state.lastFailure
             )
         }
         if hanging > bounds.patience { return .hangs(hanging) }
@@ -177,30 +192,58 @@ public final class DumpLog: @unchecked Sendable {
 
     // MARK: Writing
 
-    /// Dumps the payloads; nil if that is not possible now, for lack of space or because the disk fails.
+    /// Dumps the payloads; nil if that is not possible now, for lack of space or because the disk fails or hangs.
     func append(_ payloads: [Payload]) async -> [DumpPlace]? {
         let start = clock.elapsed()
-        state.withLock { state in
-            if state.appends == 0 { state.lastProgress = start }
-            state.appends += 1
-        }
-        let places = await writer.runUnlessStopped { [self] () -> [DumpPlace]? in
-            do throws(Refusal) {
-                return try write(payloads)
-            } catch {
-                // What is in the segment stays, nothing more comes to it.
-                endSegment()
-                state.withLock { $0.usage.failures += 1 }
-                rest(error.place, after: error.failure)
-                return nil
+        return await withUnsafeContinuation { continuation in
+            let number = state.withLock { state in
+                if state.appends == 0 { state.lastProgress = start }
+                state.appends += 1
+                state.lastNumber += 1
+                state.waiting[state.lastNumber] = continuation
+                return state.lastNumber
             }
+            let isQueued = writer.submit { [self] in
+                // If nobody waits any more, there is nothing to do.
+                let isWaitedFor = state.withLock { $0.waiting[number] != nil }
+                end(number, isWaitedFor ? writeOrRest(payloads) : nil)
+            }
+            if !isQueued { end(number, nil) }
         }
-        let end = clock.elapsed()
-        state.withLock { state in
-            state.lastProgress = end
+    }
+
+    /// Ends an append. If it was given up, the places go with this, and their segment when it is the last.
+    private func end(_ number: Int, _ places: [DumpPlace]?) {
+        let now = clock.elapsed()
+        let continuation = state.withLock { state in
+            state.lastProgress = now
             state.appends -= 1
+            return state.waiting.removeValue(forKey: number)
         }
-        return places ?? nil
+        continuation?.resume(returning: places)
+    }
+
+    /// If the disk hangs, whoever waits for an append is told that it isn't possible. To be called about once a second.
+    func giveUpHanging() {
+        guard case .hangs? = obstacle else { return }
+        let given = state.withLock { state in
+            defer { state.waiting = [:] }
+            state.usage.failures += UInt64(state.waiting.count)
+            return Array(state.waiting.values)
+        }
+        for continuation in given { continuation.resume(returning: nil) }
+    }
+
+    private func writeOrRest(_ payloads: [Payload]) -> [DumpPlace]? {
+        do throws(Refusal) {
+            return try write(payloads)
+        } catch {
+            // What is in the segment stays, nothing more comes to it.
+            endSegment()
+            state.withLock { $0.usage.failures += 1 }
+            rest(error.place, after: error.failure)
+            return nil
+        }
     }
 
     /// Lets a place, or all of them, rest.
@@ -272,7 +315,7 @@ public final class DumpLog: @unchecked Sendable {
 
     private func mayUse(_ place: Int) -> Bool {
         let now = clock.elapsed()
-        return state.withLock { $0.places[place].restsUntil <= now } && places[place].isUsable()
+        return state.withLock { $0.places[place].mayBeUsed(at: now) } && places[place].isUsable()
     }
 
     private func newSegment() throws(Refusal) -> DumpSegment {
@@ -327,7 +370,8 @@ public final class DumpLog: @unchecked Sendable {
     /// Something in the segment could not be read back. On the reading thread.
     private func note(_ cause: String, in segment: DumpSegment) {
         state.withLock { $0.usage.failedReads += 1 }
-        // What is dumped from now on had better go elsewhere.
+        // What is dumped from now on goes elsewhere; what is lost there would only come again, to be lost again.
+        state.withLock { $0.places[segment.place].isBad = true }
         rest(segment.place, after: .notRead(cause))
     }
 
