@@ -258,10 +258,15 @@ struct DumpTests {
         #expect(try dumpLog(store).usage.dumpedBytes == 0)
         // What is being dumped can be read.
         #expect(try await store.service.bytes(of: file) == content)
-        gate.open()
+        // It was given up, so its file is drained like any other.
         try await store.service.commit(file)
         #expect(try await store.service.bytes(of: file) == content)
-        #expect(await store.service.status().dump?.state == "ready")
+        #expect(try dumpLog(store).usage.failures > 0)
+        gate.open()
+        try await eventually("the disk answers, and what was given up leaves nothing") {
+            let status = await store.service.status()
+            return try status.dump?.state == "ready" && dumpLog(store).usage.segments == 0 && dumpFiles(store).isEmpty
+        }
         await store.close()
     }
 
@@ -289,6 +294,39 @@ struct DumpTests {
         await store.crash(seed: 1)
         try await store.open(without: [2, 0])
         #expect(try await store.service.bytes(of: file) == content)
+        await store.close()
+    }
+
+    @Test("files that are lost with one disk change the verifier once, as soon as the first of them is missed")
+    func oneIncident() async throws {
+        let store = try makeStore(volumes: 6, budget: 256 << 10)
+        try await store.open()
+        var files: [FileReference] = []
+        for index in 0..<5 { files.append(try await store.service.make("f\(index)")) }
+        for (index, file) in files.enumerated() {
+            try await scatter(40, in: file, of: store, seed: UInt64(index))
+            try await settle(store, file)
+        }
+        var inDump = 0
+        for file in files where try await pieces(store, file).dumped > 0 { inDump += 1 }
+        #expect(inDump >= 3)
+        let verifier = store.core.verifier.current
+        store.clock.advance(seconds: 1)
+        store.disk.inject(Fault("/v0/dump/", .read, code: EIO))
+        await #expect(throws: FileError.busy) { try await store.service.bytes(of: files[0]) }
+        try await eventually("all that was in the dump is gone") {
+            await store.service.tick()
+            var left = 0
+            for file in files { left += try await pieces(store, file).dumped }
+            return left == 0
+        }
+        for file in files { #expect(try await store.service.commit(file).verifier != verifier) }
+        #expect(await store.service.status().counters.verifierChanges == 1)
+        #expect(await store.service.status().counters.writeBackErrors == UInt64(inDump))
+        // What is written from here on is another matter.
+        let after = store.core.verifier.current
+        try await store.service.write([1], to: files[0], at: 0, .fileSync)
+        #expect(try await store.service.commit(files[0]).verifier == after)
         await store.close()
     }
 

@@ -160,6 +160,55 @@ struct DumpLogTests {
         func letGo() { state.withLock { $0.left += 1 } }
     }
 
+    @Test("who waits for a disk that hangs is let go, and what was written in vain goes when it answers")
+    func givenUp() async throws {
+        let dump = dumpLog()
+        let hold = Hold()
+        fileSystem.before(.write, under: "/a/") { hold.pass() }
+        async let first = dump.append([payload(1)])
+        await hold.waitForArrival(1)
+        async let second = dump.append([payload(2)])
+        clock.advance(seconds: 5)
+        dump.giveUpHanging()
+        clock.advance(seconds: 1)
+        while dump.usage.failures < 2 {
+            await Task.yield()
+            dump.giveUpHanging()
+        }
+        #expect(await first == nil)
+        #expect(await second == nil)
+        #expect(!dump.isReady && !dump.isOutOfUse)
+        hold.letGo()
+        await dump.settled()
+        #expect(dump.isReady && dump.usage.failures == 2)
+        // The second was never begun; the first has a segment that nobody needs.
+        while dump.usage.segments > 0 { await dump.settled() }
+        #expect(try files.isEmpty && dump.usage.bytes == 0)
+        async let third = dump.append([payload(3)])
+        await hold.waitForArrival(2)
+        hold.letGo()
+        #expect(try await third?.first?.load().bytes == payload(3).bytes)
+        await dump.close()
+    }
+
+    @Test("a disk that has not given back what it took gets nothing more, though it takes it")
+    func badForGood() async throws {
+        let dump = dumpLog()
+        observed.unusable.withLock { $0 = ["/b", "/c"] }
+        let places = try #require(await dump.append([payload(1)]))
+        fileSystem.inject(Fault("/a/", .read, code: EIO, count: 1))
+        await #expect(throws: WriteBackError.dumpLost) { _ = try await places[0].load() }
+        clock.advance(seconds: 3600)
+        #expect(!dump.isReady && dump.isOutOfUse)
+        #expect(await dump.append([payload(2)]) == nil)
+        // What it has can still be tried.
+        #expect(try await places[0].load().bytes == payload(1).bytes)
+        observed.unusable.withLock { $0 = [] }
+        clock.advance(seconds: 10)
+        #expect(dump.isReady)
+        await dump.close()
+    }
+
     @Test("while a disk hangs nothing more is to be dumped; one that is only busy doesn't hang")
     func hangs() async throws {
         let dump = dumpLog()
