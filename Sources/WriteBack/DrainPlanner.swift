@@ -67,7 +67,7 @@ struct DrainPlanner {
     func chooseInOrder(from nextOffset: UInt64, _ stripeSizeBytes: Int, _ limits: WriteBackLimits) -> Choice {
         var choice = Choice()
         guard let run = runs.first(where: { $0.range.upperBound > nextOffset }), run.range.lowerBound <= nextOffset,
-            run.range.upperBound - nextOffset >= max(limits.drainChunkBytes / 2, stripeSizeBytes)
+            run.range.upperBound - nextOffset >= max(limits.drainChunkBytes, stripeSizeBytes)
         else { return choice }
         choice.runs = [(run, run.range)]
         cutToFullStripes(&choice, stripeSizeBytes, limits)

@@ -111,9 +111,10 @@ extension OpenFileContext {
         switch demand {
         case .none: break
         case .fullStripes:
-            if planner.fullStripeBytes(stripeSizeBytes) >= limits.drainChunkBytes {
-                choice = planner.chooseInOrder(from: nextOffset, stripeSizeBytes, limits)
-                if choice.runs.isEmpty { choice = planner.chooseFullStripes(stripeSizeBytes, limits) }
+            choice = planner.chooseInOrder(from: nextOffset, stripeSizeBytes, limits)
+            // What is out of order waits for twice as much: its gaps may be filled.
+            if choice.runs.isEmpty, planner.fullStripeBytes(stripeSizeBytes) >= 2 * limits.drainChunkBytes {
+                choice = planner.chooseFullStripes(stripeSizeBytes, limits)
             }
         case .relief:
             // In this order: what is drained is done, what is dumped must be read again; and what can't be dumped goes out

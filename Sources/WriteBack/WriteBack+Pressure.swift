@@ -28,6 +28,8 @@ extension WriteBack {
         let (files, excess) = state.withLock { state in
             guard state.budget.needsRelief, !state.hasLookedForMemory else { return ([OpenFileContext](), 0) }
             state.hasLookedForMemory = true
+            // While there is work enough, the next look can wait.
+            guard state.relieving.count <= limits.concurrentDrains else { return ([], 0) }
             let excess =
                 state.budget.heldBytes - limits.maxPendingBytes / 2 - state.relieving.values.reduce(0, +)
             return (excess > 0 ? Array(state.active.values) : [], excess)

@@ -78,12 +78,12 @@ struct WriteBackTests {
     @Test("a drain that can wait takes whole stripes of long runs only")
     func fullStripes() async throws {
         let writeBack = writeBack()
-        // 20 + 12 bytes in two runs: two stripes of 12, put one behind the other.
-        try await write(Array(repeating: 1, count: 20), at: 1, with: writeBack)
+        // 44 + 12 bytes in two runs: four stripes of 12, put one behind the other. Three are not enough out of order.
+        try await write(Array(repeating: 1, count: 44), at: 1, with: writeBack)
         try await write(Array(repeating: 2, count: 12), at: 100, with: writeBack)
         await sink.waitForDrains(1)
         let plan = sink.state.withLock { $0.plans[0] }
-        #expect(plan.runs.map(\.range) == [ByteRange(1, 21), ByteRange(100, 104)])
+        #expect(plan.runs.map(\.range) == [ByteRange(1, 45), ByteRange(100, 104)])
         #expect(!plan.coversEverything && !plan.rests)
     }
 
@@ -92,15 +92,15 @@ struct WriteBackTests {
     func inOrder() async throws {
         let writeBack = writeBack()
         try await write(Array(repeating: 1, count: 12), at: 100, with: writeBack)
-        try await write(Array(repeating: 2, count: 14), at: 0, with: writeBack)
+        try await write(Array(repeating: 2, count: 26), at: 0, with: writeBack)
         await sink.waitForDrains(1)
-        #expect(sink.state.withLock { $0.plans[0].runs.map(\.range) } == [ByteRange(0, 12)])
-        while file.nextOffset != 12 { await Task.yield() }
-        try await write(Array(repeating: 3, count: 20), at: 14, with: writeBack)
+        #expect(sink.state.withLock { $0.plans[0].runs.map(\.range) } == [ByteRange(0, 24)])
+        while file.nextOffset != 24 { await Task.yield() }
+        try await write(Array(repeating: 3, count: 30), at: 26, with: writeBack)
         await sink.waitForDrains(2)
-        #expect(sink.state.withLock { $0.plans[1].runs.map(\.range) } == [ByteRange(12, 24)])
+        #expect(sink.state.withLock { $0.plans[1].runs.map(\.range) } == [ByteRange(24, 48)])
         try await writeBack.commit(file)
-        #expect(file.nextOffset == 34)
+        #expect(file.nextOffset == 56)
         // What lies behind the gap was drained as it stands; the gap becomes a hole when the file rests.
         clock.advance(seconds: 10)
         writeBack.tick()
