@@ -2,8 +2,9 @@
 
 /// The bounds of write-back.
 public struct WriteBackLimits: Sendable {
-    /// Pending bytes in full stripes at which a file is drained without being asked: large enough that the
-    /// syncs and the record of a drain (a few ms) are small beside writing it (32 MiB: some 50 ms a disk).
+    /// Pending bytes that go on where the file has been drained up to, at which it is drained without being asked; twice as
+    /// many in full stripes anywhere. Large enough that the syncs and the record of a drain (a few ms) are small beside
+    /// writing it (32 MiB: some 50 ms a disk).
     public var drainChunkBytes = 32 << 20
     /// The most that one turn drains while nobody waits, so that a waiter's turn comes soon.
     public var maxDrainBytes = 64 << 20
