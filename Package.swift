@@ -99,7 +99,8 @@ let package = Package(
             name: "FaultInjection", dependencies: ["Model", "Platform"], path: "Tests/FaultInjection",
             swiftSettings: swiftSettings),
         fuzzing([
-            "NFS3", "ONCRPC", "XDR", "Namespace", "BlockStore", "FileService", "ErasureCoding", "Model", "Platform",
+            "NFS3", "EmbeddedFileService", "ONCRPC", "XDR", "Namespace", "BlockStore", "FileService", "ErasureCoding",
+            "Model", "Platform",
             "FaultInjection", "sluice", nioCore, .product(name: "NIOEmbedded", package: "swift-nio"), logging,
         ]),
         tests("ModelTests", ["Model"]),
