@@ -80,6 +80,34 @@ struct PressureTests {
         #expect(await writeBack.settleAll() == 0)
     }
 
+    @Test("a writer over the budget is held until drains have freed memory")
+    func heldBack() async throws {
+        let writeBack = writeBack { $0.maxPendingBytes = 12_000 }
+        let file = file(1)
+        sink.hold()
+        try await write(7000, to: file, with: writeBack)
+        #expect(writeBack.usage.stalledWrites == 0)
+        async let stalled: Void = write(2000, to: file, at: 8000, with: writeBack)
+        await sink.waitForDrains(1)
+        #expect(writeBack.usage.pendingBytes > 12_000)
+        sink.letGo()
+        try await stalled
+        #expect(writeBack.usage.pendingBytes <= 12_000)
+        #expect(writeBack.usage.stalledWrites == 1)
+    }
+
+    @Test("the last arrival is the latest, whoever of two at once takes the file's lock last")
+    func lastArrival() throws {
+        let file = file(1)
+        for elapsed in [Duration.seconds(5), .seconds(3)] {
+            _ = try file.write(
+                Payload(bytes: [1]), at: 0, isStable: false, now: clock.now(), elapsed: elapsed, clearingModeBits: 0,
+                limits: WriteBackLimits())
+        }
+        // A verifier that changed at 4 s does not cover both.
+        #expect(file.lastArrival == .seconds(5))
+    }
+
     @Test("who writes little is not held up by who fills the memory, until there is none left")
     func fairness() async throws {
         let writeBack = writeBack { $0.maxPendingBytes = 1 << 20 }

@@ -290,23 +290,6 @@ struct WriteBackTests {
         #expect(file.attributes.modificationTime == second.modificationTime)
     }
 
-    @Test("a writer over the budget is held until drains have freed memory")
-    func budget() async throws {
-        let writeBack = writeBack {
-            $0.maxPendingBytes = 12_000; $0.drainChunkBytes = 1 << 20
-        }
-        sink.hold()
-        try await write(Array(repeating: 1, count: 7000), at: 0, with: writeBack)
-        #expect(writeBack.usage.stalledWrites == 0)
-        async let stalled: Void = write(Array(repeating: 2, count: 2000), at: 8000, with: writeBack)
-        await sink.waitForDrains(1)
-        #expect(writeBack.usage.pendingBytes > 12_000)
-        sink.letGo()
-        try await stalled
-        #expect(writeBack.usage.pendingBytes <= 12_000)
-        #expect(writeBack.usage.stalledWrites == 1)
-    }
-
     @Test("a byte is charged with the memory that it keeps, and a small write lets go of the large buffer it came in")
     func memoryOfSmallWrites() async throws {
         let writeBack = writeBack()
