@@ -9,6 +9,8 @@ import shutil
 import tempfile
 import threading
 
+from measures import MIB
+from own import JOURNAL_BLOCK_BYTES
 from servers import Failed, Sluice
 
 DESCRIPTORS_EVERY_SECONDS = 0.05
@@ -46,6 +48,30 @@ class Watch(threading.Thread):
             raise Failed(f"{self.server.name} could not be watched: {self._failure}")
 
 
+# The WRITEs come in so many parts, after each of which is looked how full the journal is, and at most twice as many.
+JOURNAL_PARTS = 4
+
+
+def journal_options(load):
+    return {"size": load.sizes.journal_mib * MIB // JOURNAL_PARTS, "block_bytes": JOURNAL_BLOCK_BYTES}
+
+
+def fill_journal(load, server):
+    """The seeds of the parts, and what was in the journal at last, if its status says so.
+
+    A server empties its journal while it is filled; so when all is written, more is, until there is no more in it than
+    before.
+    """
+    seeds, filled = [], None
+    while len(seeds) < 2 * JOURNAL_PARTS:
+        seeds.append(load.new_seed())
+        load.run(server, "journal", seed=seeds[-1], in_flight=64, **journal_options(load))
+        before, filled = filled, server.journal_bytes()
+        if len(seeds) >= JOURNAL_PARTS and (filled is None or before is not None and filled <= before):
+            break
+    return seeds, filled
+
+
 class FreshServers:
     """Starts a server for each turn, in a directory of its own, which stays until the next has started.
 
@@ -80,6 +106,24 @@ class FreshServers:
         if server.process.returncode != 0:
             raise Failed(f"sluice ended with exit code {server.process.returncode}; its log is {server.log}")
         return intervals, taken
+
+    def recovery(self, load):
+        """Fills a server with small synced WRITEs, kills and starts it: the interval that the start took, and what was there."""
+        directory = tempfile.mkdtemp(prefix="fresh.", dir=self.directory)
+        self.forget_last()
+        self._last = directory
+        server = Sluice(directory, self.binary)
+        with contextlib.ExitStack() as stack:
+            stack.callback(server.stop)
+            seeds, journal_bytes = fill_journal(load, server)
+            seconds = server.kill_and_start()
+            for seed in seeds:
+                load.run(server, "journal-read", seed=seed, in_flight=16, **journal_options(load))
+        if server.process.returncode != 0:
+            raise Failed(f"sluice ended with exit code {server.process.returncode}; its log is {server.log}")
+        committed = len(seeds) * load.sizes.journal_mib * MIB // JOURNAL_PARTS
+        return {"recovery": {"interval": "recovery", "seconds": seconds, "operations": 1, "bytes": committed,
+                             "journal_bytes": journal_bytes}}
 
     def forget_last(self):
         if self._last:

@@ -36,15 +36,19 @@ class Sizes:
     open_files: int
     open_rounds: int  # WRITEs to each of them
     open_large_files: int  # with a stripe each
+    synced_small: int  # calls of 4 KiB that wait for durability
+    synced_large: int  # of 1 MiB
+    journal_mib: int  # of small WRITEs before the kill
 
 
 # The window is that of a kernel client's write-back: what it sends out of order is that far apart. The numbers of
 # small files are what Sluice takes some seconds for. The open files get four times what may be pending in memory.
 FULL = Sizes(large_mib=1024, window_mib=16, writes=5, small_files_1=500, small_files_8=1000, query_seconds=2,
              entries=100_000, budget_mib=256, beyond_budget_mib=4096, open_files=10_000, open_rounds=14,
-             open_large_files=1500)
+             open_large_files=1500, synced_small=500, synced_large=100, journal_mib=1024)
 QUICK = Sizes(large_mib=32, window_mib=16, writes=1, small_files_1=20, small_files_8=40, query_seconds=1, entries=2000,
-              budget_mib=128, beyond_budget_mib=192, open_files=500, open_rounds=4, open_large_files=50)
+              budget_mib=128, beyond_budget_mib=192, open_files=500, open_rounds=4, open_large_files=50,
+              synced_small=20, synced_large=5, journal_mib=4)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +58,7 @@ class Figure:
     unit: str
     more_is_better: bool
     of: Callable[[dict], float]  # the interval's line
+    ratio_at_least: float | None = None  # to the peer
 
 
 def megabytes_per_second(interval):
@@ -77,17 +82,30 @@ def data_figures(key, label):
             Figure(f"{key}-cpu", f"server's CPU, {label}", "s/GiB", False, cpu_seconds_per_gib)]
 
 
-def rate_figures(key, label, unit, units):
-    return [Figure(key, label, f"{units}/s", True, operations_per_second),
+def rate_figures(key, label, unit, units, ratio_at_least=None):
+    return [Figure(key, label, f"{units}/s", True, operations_per_second, ratio_at_least),
             Figure(f"{key}-cpu", f"server's CPU, {label}", f"µs/{unit}", False, cpu_microseconds_per_operation)]
 
 
-class Load:
-    """The load generator, built, with this run's sizes."""
+def latency_figures(key, label):
+    return [Figure(f"{key}-{percentile}", f"{label}, {percentile}", "ms", False,
+                   lambda interval, percentile=percentile: interval[f"{percentile}_ms"]) for percentile in ("p50", "p99")]
 
-    def __init__(self, program, sizes, seed):
-        self.program, self.sizes = program, sizes
+
+class Load:
+    """The load generators, built, with this run's sizes."""
+
+    def __init__(self, program, syncs_program, sizes, seed):
+        self.program, self.syncs_program, self.sizes = program, syncs_program, sizes
         self.random = random.Random(seed)
+
+    def sync_files(self, directory, files, **options):
+        """Parallel fdatasyncs of files in the directory, no server: {"fdatasync": its line}."""
+        done = subprocess.run([self.syncs_program, str(files), str(options["block_bytes"]), str(options["count"]), directory],
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LOAD_SECONDS)
+        if done.returncode != 0:
+            raise Failed(f"syncs: {done.stderr.strip()}")
+        return {"fdatasync": json.loads(done.stdout)}
 
     def run(self, server, measure, **options):
         """One call of the load: {name of the interval: its line}."""
@@ -153,6 +171,16 @@ def small_files(in_flight):
     return turn
 
 
+def sync_options(load, block_bytes):
+    return {"block_bytes": block_bytes, "count": load.sizes.synced_small if block_bytes < MIB else load.sizes.synced_large}
+
+
+def synced(block_bytes):
+    def turn(load, server):
+        return load.run(server, "sync", seed=load.new_seed(), **sync_options(load, block_bytes))
+    return turn
+
+
 def queries(measure, in_flight):
     def turn(load, server):
         return load.run(server, measure, in_flight=in_flight, seconds=load.sizes.query_seconds)
@@ -169,8 +197,16 @@ def readdirplus(load, server):
 
 def small_measure(in_flight, words):
     return Measure(f"small-{in_flight}", f"CREATE, WRITE of 4 KiB and COMMIT for each file, {words}",
-                   {"small": rate_figures(f"small-{in_flight}", f"small files, {in_flight} in flight", "file", "files")},
+                   {"small": rate_figures(f"small-{in_flight}", f"small files, {in_flight} in flight", "file", "files",
+                                          ratio_at_least=0.7)},
                    small_files(in_flight))
+
+
+def sync_measure(name, block_bytes, label):
+    return Measure(f"sync-{name}", f"WRITEs of {label} (FILE_SYNC), and COMMITs of one such WRITE, one call at a time, to a"
+                   " file that was written before: seconds of a call",
+                   {"file-sync": latency_figures(f"file-sync-{name}", f"FILE_SYNC {label}"),
+                    "commit": latency_figures(f"commit-{name}", f"COMMIT {label}")}, synced(block_bytes))
 
 
 def query_measure(name, in_flight):
@@ -191,6 +227,8 @@ MEASURES = [
             {"write": data_figures("write-shuffled", "write + COMMIT shuffled")}, write_shuffled),
     small_measure(1, "one file at a time"),
     small_measure(8, "eight files at a time"),
+    sync_measure("4k", 4096, "4 KiB"),
+    sync_measure("1m", MIB, "1 MiB"),
     query_measure("getattr", 1),
     query_measure("getattr", 16),
     query_measure("lookup", 1),

@@ -5,9 +5,12 @@ the peer's one between them, so a machine that gets slower or faster during the 
 second turn to its first is A against A: where its median over the pairs is more than 10 % off 1, either way, the
 machine was not steady enough and the figure does not count.
 
+A ratio to the peer may have a bound: at least.
+
 Of an own measure (see own.py) a pair is base, measure, base, and the ratio that of the measure to the mean of its base; A
-against A is the base. Its bounds: the median ratio, at least; the peaks of memory and descriptors over all turns, at most
-and below. What is not reached is marked so. A ratio that does not count is neither reached nor missed.
+against A is the base. Its bounds: the median ratio, at least or at most; the median of seconds, at most; the peaks of memory
+and descriptors over all turns, at most and below. What is not reached is marked so. A ratio that does not count is
+neither reached nor missed.
 """
 
 import statistics
@@ -30,8 +33,9 @@ def is_steady(a_to_a):
 class Series:
     """One figure of all pairs: `sluice` holds both turns of each, `peer` one of each."""
 
-    def __init__(self, figure):
+    def __init__(self, figure, bound=None):
         self.figure = figure
+        self.bound = bound  # of the ratio, at least
         self.sluice, self.peer = [], []
 
     def a_to_a(self):
@@ -43,12 +47,25 @@ class Series:
     def counts(self):
         return is_steady(self.a_to_a())
 
-    def as_json(self):
+    def reached(self):
+        """Whether the bound of the ratio is: None if there is none, or none that counts."""
+        if self.bound is None or not self.peer or not self.counts():
+            return None
+        return self.ratio()["median"] >= self.bound
+
+    def not_reached(self):
+        if self.reached() is not False:
+            return []
+        return [f"{self.figure.key}-ratio: a ratio of {number(self.ratio()['median'])} to the peer, at least "
+                f"{number(self.bound)} wanted"]
+
+    def as_json(self, judges_ratio):
         return {
             "figure": self.figure.key, "label": self.figure.label, "unit": self.figure.unit,
             "more_is_better": self.figure.more_is_better, "sluice": self.sluice, "peer": self.peer,
             "sluice_median": median_of(self.sluice), "peer_median": median_of(self.peer),
             "ratio": self.ratio(), "a_to_a": self.a_to_a(), "counts": self.counts(),
+            "ratio_at_least": self.bound, "reached": self.reached() if judges_ratio else None,
         }
 
 
@@ -81,13 +98,18 @@ class OwnSeries:
         if what not in self.bounds or what == "ratio" and not (judges_ratio and self.counts()):
             return None
         limit = self.bounds[what]
+        if what == "seconds":
+            return median_of(self.measured) <= limit
         if what == "ratio":
-            return self.ratio()["median"] >= limit
+            ratio = self.ratio()["median"]
+            return ratio <= limit if self.measure.ratio_at_most is not None else ratio >= limit
         return self.most("memory_mib") <= limit if what == "memory" else self.most("descriptors") < limit
 
     def not_reached(self, judges_ratio):
         """One line for each bound that is not."""
-        has = {"ratio": lambda: f"a ratio of {number(self.ratio()['median'])}, at least {number(self.bounds['ratio'])}",
+        at = "at least" if self.measure.ratio_at_most is None else "at most"
+        has = {"ratio": lambda: f"a ratio of {number(self.ratio()['median'])}, {at} {number(self.bounds['ratio'])}",
+               "seconds": lambda: f"{number(median_of(self.measured))} s, at most {number(self.bounds['seconds'])}",
                "memory": lambda: f"{number(self.most('memory_mib'))} MiB resident, at most {number(self.bounds['memory'])}",
                "descriptors": lambda: f"{self.most('descriptors'):,} descriptors, below {self.bounds['descriptors']:,.0f}"}
         return [f"{self.measure.name}-{what}: {has[what]()} wanted" for what in self.bounds
@@ -125,26 +147,35 @@ def ratio_words(ratio):
 
 def table(all_series, memory, judged):
     """Markdown. `memory` is the peak of each server in MiB; unless `judged` nothing is marked as not counting."""
-    rows = [("", "unit", "Sluice", "ganesha", "Sluice / ganesha", "A / A")]
+    rows = [("", "unit", "Sluice", "ganesha", "Sluice / ganesha", "wanted", "A / A")]
     for series in sorted(all_series, key=lambda series: not series.figure.more_is_better):
         figure = series.figure
         unsteady = "" if series.counts() or not judged else " does not count"
         rows.append((figure.label, figure.unit, number(median_of(series.sluice)), number(median_of(series.peer)),
-                     ratio_words(series.ratio()), ratio_words(series.a_to_a()) + unsteady))
+                     ratio_words(series.ratio()), wanted(series, judged), ratio_words(series.a_to_a()) + unsteady))
     sluice, peer = memory["sluice"], memory.get("ganesha")
     rows.append(("peak resident memory, whole run", "MiB", number(sluice), number(peer),
-                 f"{sluice / peer:.2f}" if peer else "–", "–"))
+                 f"{sluice / peer:.2f}" if peer else "–", "–", "–"))
     return markdown(rows)
+
+
+def wanted(series, judged):
+    """The bound of a ratio to the peer, and whether it is reached."""
+    if series.bound is None or not series.peer:
+        return "–"
+    return f"≥ {number(series.bound)}" + {True: " reached", False: " NOT REACHED", None: ""}[series.reached() if judged else None]
 
 
 def own_table(all_series, judges_ratio):
     """Markdown: rates of own measures beside their bases."""
-    rows = [("Sluice beside itself", "unit", "in order", "measure", "measure / in order", "wanted", "A / A")]
+    rows = [("Sluice beside itself or its disk", "unit", "base", "measure", "measure / base", "wanted", "A / A")]
     for series in all_series:
         measure = series.measure
-        wanted = f"≥ {number(series.bounds['ratio'])}" if "ratio" in series.bounds else "–"
+        limits = {"ratio": "≥" if measure.ratio_at_most is None else "≤", "seconds": "≤"}
+        limit = next((f"{sign} {number(series.bounds[what])}{mark(series, what, judges_ratio, reached=' reached')}"
+                      for what, sign in limits.items() if what in series.bounds), "–")
         rows.append((measure.label, measure.unit, number(median_of(series.base)), number(median_of(series.measured)),
-                     ratio_words(series.ratio()), wanted + mark(series, "ratio", judges_ratio),
+                     ratio_words(series.ratio()), limit,
                      ratio_words(series.a_to_a()) + ("" if series.counts() or not judges_ratio else " does not count")))
     return markdown(rows)
 
@@ -165,8 +196,8 @@ def taken_table(all_series, budget_mib):
     return markdown(rows)
 
 
-def mark(series, what, judges_ratio=True):
-    return " NOT REACHED" if series.reached(what, judges_ratio) is False else ""
+def mark(series, what, judges_ratio=True, reached=""):
+    return {True: reached, False: " NOT REACHED", None: ""}[series.reached(what, judges_ratio)]
 
 
 def markdown(rows):

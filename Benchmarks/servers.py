@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import time
 
@@ -43,6 +44,17 @@ def listens(port):
     return True
 
 
+def answers_null(port):
+    """Whether a call of NFSv3's NULL is answered; what accepts the connection must answer within the time of a start."""
+    call = struct.pack(">11I", 0x80000028, 1, 0, 2, 100003, 3, 0, 0, 0, 0, 0)
+    try:
+        with socket.create_connection(("127.0.0.1", port), START_SECONDS) as connection:
+            connection.sendall(call)
+            return len(connection.recv(28, socket.MSG_WAITALL)) == 28
+    except OSError:
+        return False
+
+
 class Server:
     """A running server: `nfs_port`, `mount_port`, `export`, and `pid`, the one process whose CPU and memory count.
 
@@ -57,13 +69,13 @@ class Server:
         self.log = os.path.join(self.directory, "log")
         os.makedirs(self.directory)
 
-    def wait_until(self, is_ready):
+    def wait_until(self, is_ready, every_seconds=0.05):
         end = time.monotonic() + START_SECONDS
         while not is_ready():
             if self.process.poll() is not None or time.monotonic() > end:
                 with open(self.log, errors="replace") as log:
                     raise Failed(f"{self.name} does not start:\n{log.read()[-2000:]}")
-            time.sleep(0.05)
+            time.sleep(every_seconds)
 
     def memory_kib(self, field):
         """VmHWM, the peak, or VmRSS, of /proc/PID/status (proc(5))."""
@@ -92,17 +104,30 @@ class Sluice(Server):
         super().__init__(directory)
         self.binary = binary
         self.files = os.path.join(self.directory, "store")
-        with open(self.log, "w") as log:
-            self.process = subprocess.Popen(
-                # It ends with the bench, however that ends.
-                ["setpriv", "--pdeathsig", "TERM", binary, "serve", "--data", self.files, "--volumes", "5",
-                 "--listen", "127.0.0.1:0", "--memory", memory],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self.pid = self.process.pid
+        self.memory = memory
+        self._start(port=0)
         self.nfs_port = None
         self.wait_until(self._serves)
         self.mount_port = self.nfs_port
         self.describes = f"Sluice, RS-3-2-1024k on five directories, --memory {memory}"
+
+    def _start(self, port):
+        with open(self.log, "a") as log:
+            self.process = subprocess.Popen(
+                # It ends with the bench, however that ends.
+                ["setpriv", "--pdeathsig", "TERM", self.binary, "serve", "--data", self.files, "--volumes", "5",
+                 "--listen", f"127.0.0.1:{port}", "--memory", self.memory],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self.pid = self.process.pid
+
+    def kill_and_start(self):
+        """kill -9, and a start: the seconds from the start to the first reply."""
+        self.process.kill()
+        self.process.wait()
+        before = time.monotonic()
+        self._start(self.nfs_port)
+        self.wait_until(lambda: answers_null(self.nfs_port), every_seconds=0.002)
+        return time.monotonic() - before
 
     def _serves(self):
         with open(self.log, errors="replace") as log:
@@ -112,13 +137,20 @@ class Sluice(Server):
                     self.nfs_port = int(address.rsplit(":", 1)[1])
         return self.nfs_port is not None
 
-    def counters(self):
-        """Those of `sluice status`."""
+    def status(self):
+        """What `sluice status` says."""
         done = subprocess.run([self.binary, "status", "--json", "--data", self.files], stdin=subprocess.DEVNULL,
                               capture_output=True, text=True)
         if done.returncode != 0:
             raise Failed(f"sluice status: {done.stderr.strip()}")
-        return json.loads(done.stdout)["counters"]
+        return json.loads(done.stdout)
+
+    def counters(self):
+        return self.status()["counters"]
+
+    def journal_bytes(self):
+        """How much the journal's live segments take, as its status says."""
+        return self.status()["journal"]["bytes"]
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
@@ -154,6 +186,10 @@ NFS_CORE_PARAM {{
     Enable_NLM = false;
     Enable_RQUOTA = false;
 }}
+# No clients of NFSv4 or locks: nobody has to be waited for after a start.
+NFSv4 {{
+    Graceless = true;
+}}
 EXPORT {{
     Export_Id = 1;
     Path = "{files}";
@@ -168,6 +204,14 @@ EXPORT {{
 """
 
 
+def ganesha_command(directory, nfs_port, mount_port):
+    """Writes the configuration, for files/ in the directory; what runs it in the foreground."""
+    with open(os.path.join(directory, "ganesha.conf"), "w") as file:
+        file.write(GANESHA_CONFIGURATION.format(
+            nfs_port=nfs_port, mount_port=mount_port, files=os.path.join(directory, "files")))
+    return [*as_root(), "unshare", "--mount", "bash", "-c", GANESHA, "ganesha", directory]
+
+
 class Ganesha(Server):
     """nfs-ganesha with its VFS back end and all else by default, without what NFSv3 alone does not need."""
 
@@ -180,13 +224,9 @@ class Ganesha(Server):
         os.mkdir(self.files)
         self.export = self.files
         self.nfs_port, self.mount_port = free_ports(2)
-        with open(os.path.join(self.directory, "ganesha.conf"), "w") as file:
-            file.write(GANESHA_CONFIGURATION.format(
-                nfs_port=self.nfs_port, mount_port=self.mount_port, files=self.files))
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
-                [*as_root(), "unshare", "--mount", "bash", "-c", GANESHA, "ganesha", self.directory],
-                stdin=subprocess.PIPE, stdout=log, stderr=log)
+                ganesha_command(self.directory, self.nfs_port, self.mount_port), stdin=subprocess.PIPE, stdout=log, stderr=log)
         self.wait_until(lambda: listens(self.nfs_port) and listens(self.mount_port))
         with open(os.path.join(self.directory, "pid")) as file:
             self.pid = int(file.read())

@@ -12,17 +12,17 @@
 
 static const char usage[] =
     "usage: nfsload [options] MEASURE\n"
-    "MEASURE: write read small open getattr lookup fill readdirplus\n"
+    "MEASURE: write read small open sync journal journal-read getattr lookup fill readdirplus\n"
     "  --nfs-port PORT      of the server, which is at 127.0.0.1\n"
     "  --mount-port PORT    (the NFS port)\n"
     "  --export PATH        what is mounted (/)\n"
     "  --server PID         count this process's CPU time\n"
     "  --in-flight N        calls, or small files, at once (8)\n"
     "  --block-bytes N      of a WRITE or READ (1048576)\n"
-    "  --size BYTES         of the large file (536870912)\n"
+    "  --size BYTES         of the large file, or of all blocks of journal (536870912)\n"
     "  --window BYTES       shuffle the WRITEs inside windows of so much (0: in order)\n"
     "  --backwards          send the WRITEs from the last to the first\n"
-    "  --count N            small files, open files or directory entries (1000)\n"
+    "  --count N            small files, open files, directory entries or synced calls (1000)\n"
     "  --rounds N           WRITEs of a block to each open file (8)\n"
     "  --head BYTES         of each open file, written before the rounds (0)\n"
     "  --gap BYTES          before the first WRITE of each open file (0)\n"
@@ -37,11 +37,12 @@ static const struct {
     {"write", measure_write},     {"read", measure_read},     {"small", measure_small_files},
     {"open", measure_open_files}, {"getattr", measure_getattr}, {"lookup", measure_lookup},
     {"fill", measure_fill},       {"readdirplus", measure_readdirplus},
+    {"sync", measure_sync},       {"journal", measure_journal}, {"journal-read", measure_journal_read},
 };
 
 static double timespec_seconds(struct timespec time) { return (double)time.tv_sec + (double)time.tv_nsec / 1e9; }
 
-static double monotonic_seconds(void) {
+double monotonic_seconds(void) {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return timespec_seconds(time);
@@ -72,13 +73,32 @@ struct interval interval_begin(const struct options *options) {
     return (struct interval){monotonic_seconds(), server_cpu_seconds(options->server), own_cpu_seconds()};
 }
 
-void interval_end(const struct options *options, struct interval begin, const char *name, uint64_t operations,
-                  uint64_t bytes) {
+static void print_interval(const struct options *options, struct interval begin, const char *name, uint64_t operations,
+                           uint64_t bytes) {
     double seconds = monotonic_seconds() - begin.started;
     printf("{\"interval\": \"%s\", \"seconds\": %.6f, \"operations\": %lu, \"bytes\": %lu, "
-           "\"server_cpu_seconds\": %.2f, \"client_cpu_seconds\": %.3f}\n",
+           "\"server_cpu_seconds\": %.2f, \"client_cpu_seconds\": %.3f",
            name, seconds, operations, bytes, server_cpu_seconds(options->server) - begin.server_cpu,
            own_cpu_seconds() - begin.client_cpu);
+}
+
+void interval_end(const struct options *options, struct interval begin, const char *name, uint64_t operations,
+                  uint64_t bytes) {
+    print_interval(options, begin, name, operations, bytes);
+    printf("}\n");
+}
+
+static int compare_seconds(const void *a, const void *b) {
+    double left = *(const double *)a, right = *(const double *)b;
+    return (left > right) - (left < right);
+}
+
+void interval_end_with_latencies(const struct options *options, struct interval begin, const char *name,
+                                 uint64_t operations, uint64_t bytes, double *seconds) {
+    print_interval(options, begin, name, operations, bytes);
+    qsort(seconds, operations, sizeof *seconds, compare_seconds);
+    printf(", \"p50_ms\": %.4f, \"p99_ms\": %.4f, \"max_ms\": %.4f}\n", seconds[operations / 2] * 1e3,
+           seconds[operations * 99 / 100] * 1e3, seconds[operations - 1] * 1e3);
 }
 
 // splitmix64

@@ -12,7 +12,7 @@ struct options {
     uint64_t gap;            // before the first byte of each of many open files
     uint64_t head;           // of each of many open files: written when it is made
     unsigned rounds;         // WRITEs of a block to each of many open files
-    unsigned count;          // of files or directory entries
+    unsigned count;          // of files, directory entries or synced calls
     double seconds;          // of GETATTR or LOOKUP
     uint64_t seed;           // of the bytes and the order
     pid_t server;            // whose CPU time is counted; 0: nobody's
@@ -26,6 +26,10 @@ struct interval {
 
 struct interval interval_begin(const struct options *);
 void interval_end(const struct options *, struct interval, const char *name, uint64_t operations, uint64_t bytes);
+// With the percentiles of the operations' seconds, which are sorted.
+void interval_end_with_latencies(const struct options *, struct interval, const char *name, uint64_t operations,
+                                 uint64_t bytes, double *seconds);
+double monotonic_seconds(void);
 
 // WRITEs to a new file and a COMMIT; then READs in order, each byte compared.
 void measure_write(const struct options *);
@@ -37,6 +41,11 @@ void measure_small_files(const struct options *);
 void measure_open_files(const struct options *);
 void measure_getattr(const struct options *);
 void measure_lookup(const struct options *);
+// WRITEs with FILE_SYNC, then WRITEs with a COMMIT each, one call at a time: how long each takes to be durable.
+void measure_sync(const struct options *);
+// Small WRITEs with FILE_SYNC, many in flight; and READs of what they have left, each byte compared.
+void measure_journal(const struct options *);
+void measure_journal_read(const struct options *);
 // The entries that READDIRPLUS reads.
 void measure_fill(const struct options *);
 void measure_readdirplus(const struct options *);

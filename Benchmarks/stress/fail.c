@@ -13,7 +13,8 @@ static void say(struct run *run, const struct lane *lane, const struct call *cal
         fprintf(stderr, "%s of file %u, offset %lu, %u bytes, xid %08x, connection %u%s%s: ", kind_names[call->kind],
                 call->file, call->offset, call->count, call->xid, lane->number, *who ? ", " : "", who);
     }
-    fprintf(stderr, "%s\nstress: seed %lu; the files are left in %s\n", words, run->options.seed, run->directory_name);
+    fprintf(stderr, "%s\nstress: seed %lu%s%s\n", words, run->options.seed, *run->directory_name ? "; the files are left in " : "",
+            run->directory_name);
 }
 
 void fail(struct run *run, const struct lane *lane, const struct call *call, const char *format, ...) {

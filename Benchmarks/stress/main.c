@@ -41,9 +41,16 @@ static const char usage[] =
     "  --mount-port PORT     (the port of NFS)\n"
     "  --timeout SECONDS     without a reply: the call is sent again, with the same xid, on the same connection (20)\n"
     "  --patience SECONDS    for a connection and for a reply (60)\n"
-    "  --kill-hook COMMAND   kills the server and starts it again; run by sh\n"
-    "  --kill-every SECONDS  after the start, or the end of the last such command; and once more when everything is\n"
-    "                        committed, before it is read back (5)\n"
+    "  --namers N            more connections, each of which makes, writes, renames and removes files and directories of its\n"
+    "                        own, one call at a time, and knows each name, size, byte and mtime (0; with --kill 2)\n"
+    "  --kill COMMAND        the server in the foreground, run by sh as a process group of its own: it is started, killed\n"
+    "                        with SIGKILL at random moments and started again; and once more when everything is committed,\n"
+    "                        before it is read back\n"
+    "  --kills N             so often, then the run ends (10)\n"
+    "  --kill-every SECONDS  after it has answered NULL, on average: any time from 0 to twice as long (2)\n"
+    "  --kill-early X        of the kills: while it starts (0.2)\n"
+    "  --kill-hook COMMAND   instead: kills the server and starts it again; run by sh --kill-every seconds after the start or\n"
+    "                        the end of the last such command (5), and with STRESS_LAST_KILL=1 once more at the end\n"
     "  --json FILE           a summary\n"
     "  --keep                leave the files there\n"
     "  --quiet\n"
@@ -113,7 +120,7 @@ static void parse_url(struct options *options, const char *url) {
 int main(int count, char **arguments) {
     enum { CONNECTIONS = 1, IN_FLIGHT, FILES, SIZE, WINDOW, MAX_LENGTH, SECONDS, OPERATIONS, SEED, READS, COMMITS, TRUNCATES,
            ATTRIBUTES, STABLE, DUPLICATES, DROPS, NEW_PORTS, MOUNT_PORT, PATIENCE, KILL_HOOK, KILL_EVERY, JSON, KEEP, QUIET,
-           SELF_TEST, TIMEOUT, HELP };
+           SELF_TEST, TIMEOUT, KILL, KILLS, KILL_EARLY, NAMERS, HELP };
     static const struct option known[] = {
         {"connections", 1, NULL, CONNECTIONS}, {"in-flight", 1, NULL, IN_FLIGHT},   {"files", 1, NULL, FILES},
         {"size", 1, NULL, SIZE},               {"window", 1, NULL, WINDOW},         {"max-length", 1, NULL, MAX_LENGTH},
@@ -123,15 +130,17 @@ int main(int count, char **arguments) {
         {"retransmit", 1, NULL, DROPS},        {"new-ports", 0, NULL, NEW_PORTS},   {"mount-port", 1, NULL, MOUNT_PORT},
         {"patience", 1, NULL, PATIENCE},       {"kill-hook", 1, NULL, KILL_HOOK},   {"kill-every", 1, NULL, KILL_EVERY},
         {"json", 1, NULL, JSON},               {"keep", 0, NULL, KEEP},             {"quiet", 0, NULL, QUIET},
-        {"self-test", 0, NULL, SELF_TEST},     {"timeout", 1, NULL, TIMEOUT},           {"help", 0, NULL, HELP},             {0},
+        {"self-test", 0, NULL, SELF_TEST},     {"timeout", 1, NULL, TIMEOUT},         {"kill", 1, NULL, KILL},
+        {"kills", 1, NULL, KILLS},             {"kill-early", 1, NULL, KILL_EARLY}, {"namers", 1, NULL, NAMERS},
+        {"help", 0, NULL, HELP},               {0},
     };
     struct options options = {.connections = 4, .in_flight = 8, .files = 4, .size = 64 << 20, .window = 4 << 20,
                               .max_length = 256 << 10, .reads = 0.25, .commits = 0.02, .truncates = 0.001,
                               .attributes = 0.01, .stable = 0.05, .duplicates = 0.05, .drops = 0.001, .timeout = 20,
-                              .patience = 60, .kill_every = 5};
+                              .patience = 60, .kill_early = 0.2};
     if (getrandom(&options.seed, sizeof options.seed, 0) != sizeof options.seed) die("getrandom failed");
     options.seed %= 1000000000; // to be typed
-    bool tests = false;
+    bool tests = false, has_namers = false;
     for (int option, index; (option = getopt_long(count, arguments, "", known, &index)) != -1;) {
         const char *name = option == '?' ? "" : known[index].name;
         switch (option) {
@@ -157,6 +166,10 @@ int main(int count, char **arguments) {
         case TIMEOUT: options.timeout = parse_real(name, optarg, 0.1, 1e6); break;
         case KILL_HOOK: options.kill_hook = optarg; break;
         case KILL_EVERY: options.kill_every = parse_real(name, optarg, 0.1, 1e6); break;
+        case KILL: options.kill = optarg; break;
+        case KILLS: options.kills = (unsigned)parse_number(name, optarg, 1, 1000000); break;
+        case KILL_EARLY: options.kill_early = parse_real(name, optarg, 0, 1); break;
+        case NAMERS: options.namers = (unsigned)parse_number(name, optarg, 0, 100); has_namers = true; break;
         case JSON: options.json = optarg; break;
         case KEEP: options.keep = true; break;
         case QUIET: options.quiet = true; break;
@@ -176,7 +189,11 @@ int main(int count, char **arguments) {
     if (options.reads + options.commits + options.truncates + options.attributes > 1) refuse("the shares", "more than 1");
     if (options.window > options.size) options.window = options.size;
     if (options.max_length > options.window) options.max_length = (uint32_t)options.window;
-    if (options.seconds == 0 && options.operations == 0) options.seconds = 10;
+    if (options.kill && options.kill_hook) refuse("--kill", "there is a --kill-hook");
+    if (options.kill && options.kills == 0) options.kills = 10;
+    if (options.kill_every == 0) options.kill_every = options.kill ? 2 : 5;
+    if (options.kill && !has_namers) options.namers = 2;
+    if (options.seconds == 0 && options.operations == 0 && !options.kill) options.seconds = 10;
     if (options.operations / options.connections >= MOST_OPERATIONS) refuse("--operations", "too many for a connection");
     parse_url(&options, arguments[optind]);
     fprintf(stderr, "stress: seed %lu\n", options.seed);

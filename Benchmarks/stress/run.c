@@ -1,8 +1,9 @@
 // The loop: connections are kept up, operations issued, replies taken; then everything is committed and read back.
-#include "stress.h"
+#include "names.h"
 
 #include <errno.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -19,6 +20,9 @@ double seconds_now(void) {
 static bool all_operations_issued(const struct run *run) {
     const struct options *options = &run->options;
     if (options->seconds > 0 && seconds_now() - run->started >= options->seconds) return true;
+    // The last kill, too, is followed by work, for as long as the next would have been away.
+    const struct server_process *server = &run->server;
+    if (options->kill && run->counts.kills >= options->kills && server->serves && seconds_now() >= server->kill_at) return true;
     for (unsigned i = 0; i < options->connections; i++) {
         uint64_t most = options->operations ? (options->operations + options->connections - 1 - i) / options->connections
                                             : MOST_OPERATIONS - 1;
@@ -132,6 +136,7 @@ static void start_killer(struct run *run) {
     run->killer = fork();
     if (run->killer < 0) die("fork: %s", strerror(errno));
     if (run->killer == 0) {
+        if (run->phase != RUNNING) setenv("STRESS_LAST_KILL", "1", 1);
         execl("/bin/sh", "sh", "-c", run->options.kill_hook, (char *)NULL);
         _exit(127);
     }
@@ -150,7 +155,7 @@ static bool is_settled(const struct run *run) {
         if (run->lanes[i].in_flight > 0) return false;
     for (unsigned i = 0; i < run->options.files; i++)
         if (run->files[i].uncommitted_count > 0) return false;
-    return run->resend_begin == run->resend_end;
+    return run->resend_begin == run->resend_end && names_are_settled(run->names);
 }
 
 // Everything is committed: no connection from before, and no server from before if there is a hook, helps with reading.
@@ -160,18 +165,20 @@ static void start_verifying(struct run *run) {
         start_killer(run);
         look_at_killer(run, true);
     }
+    if (run->options.kill) server_restart(run);
     for (unsigned i = 0; i < run->options.connections; i++) {
         link_drop(&run->lanes[i].link);
         run->lanes[i].link.own_port = 0;
         run->lanes[i].was_dropped = true;
         run->lanes[i].connect_at = 0;
     }
-    if (run->options.kill_hook) note_crash(run);
+    if (run->options.kill_hook || run->options.kill) note_crash(run);
     run->phase = VERIFYING;
+    names_verify(run->names);
 }
 
 static bool is_verified(const struct run *run) {
-    return run->verify_file == run->options.files && run->lanes[0].in_flight == 0;
+    return run->verify_file == run->options.files && run->lanes[0].in_flight == 0 && names_are_verified(run->names);
 }
 
 void run_all(struct run *run) {
@@ -181,6 +188,8 @@ void run_all(struct run *run) {
         turn(run);
         show_progress(run, false);
         look_at_killer(run, false);
+        server_turn(run);
+        if (run->names->has_failed) run->has_failed = true;
         if (run->phase == RUNNING && run->kill_at > 0 && !run->killer && seconds_now() >= run->kill_at) {
             start_killer(run);
         }
@@ -188,6 +197,7 @@ void run_all(struct run *run) {
             run->ended = seconds_now();
             for (unsigned i = 0; i < run->options.connections; i++) send_late_copies(&run->lanes[i], true);
             run->phase = SETTLING;
+            names_settle(run->names);
         }
         if (run->phase == SETTLING && is_settled(run)) start_verifying(run);
         if (run->phase == VERIFYING && is_verified(run)) break;

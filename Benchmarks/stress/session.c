@@ -1,5 +1,5 @@
 // A run from the mount to the removal of its files.
-#include "stress.h"
+#include "names.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -57,6 +57,7 @@ static void make_files(struct run *run) {
 
 static void remove_files(struct run *run) {
     struct connection *c = connect_to(&run->options);
+    names_remove(run->names, c);
     for (unsigned i = 0; i < run->options.files; i++) nfs3_remove(c, &run->directory, run->files[i].name);
     nfs3_remove_directory(c, &run->root, run->directory_name);
     connection_close(c);
@@ -72,6 +73,7 @@ static void free_run(struct run *run) {
     free(run->lanes);
     free(run->files);
     model_free(run->model);
+    names_free(run->names);
     free(run);
 }
 
@@ -92,8 +94,12 @@ int stress(const struct options *options, struct counts *counts) {
         lane->calls = calloc(options->in_flight + 1, sizeof *lane->calls);
         if (!lane->calls) die("out of memory");
     }
+    if (options->kill) server_begin(run);
     make_files(run);
+    names_start(run);
     run_all(run);
+    names_end(run->names);
+    if (run->names->has_failed) run->has_failed = true;
     if (!options->quiet) print_summary(run);
     bool has_failed = run->has_failed;
     if (options->json && !write_json(run, options->json)) {
@@ -101,6 +107,7 @@ int stress(const struct options *options, struct counts *counts) {
         has_failed = true;
     }
     if (!has_failed && !options->keep) remove_files(run);
+    server_end(run);
     if (counts) *counts = run->counts;
     free_run(run);
     return has_failed;

@@ -4,6 +4,7 @@
 #include "link.h"
 #include "model.h"
 #include "nfs3.h"
+#include "server.h"
 
 #include <stdio.h>
 #include <sys/types.h>
@@ -23,10 +24,11 @@ struct options {
     unsigned connections, files, in_flight;
     uint64_t size, window, operations, seed;
     uint32_t max_length;
-    double seconds, timeout, patience, kill_every;
+    double seconds, timeout, patience, kill_every, kill_early;
+    unsigned kills, namers;
     // Of all operations; of writes: stable and duplicates.
     double reads, commits, truncates, attributes, stable, duplicates, drops;
-    const char *json, *kill_hook;
+    const char *json, *kill_hook, *kill;
     bool keep, new_ports, quiet;
 };
 
@@ -107,10 +109,12 @@ struct latencies {
 struct counts {
     uint64_t bytes_written, bytes_read, stable_writes, same_xid_copies, late_copies, other_xid_copies, repeated_replies,
         drops, connections_lost, calls_replayed, timeouts, verifier_changes, writes_resent, writes_superseded, jukebox,
-        short_writes, short_reads, kills, forgiven, mismatches, errors, bytes_verified;
+        short_writes, short_reads, kills, early_kills, forgiven, mismatches, errors, bytes_verified;
 };
 
 enum phase { RUNNING, SETTLING, VERIFYING };
+
+struct names;
 
 struct run {
     struct options options;
@@ -134,6 +138,8 @@ struct run {
     uint64_t verify_offset;
     pid_t killer;
     double kill_at;
+    struct server_process server;
+    struct names *names; // what namers do, and know: see names.h
     struct counts counts;
     struct latencies latencies[KINDS];
 };

@@ -1,5 +1,5 @@
 // What is shown while it runs and at the end: progress, the summary, JSON.
-#include "stress.h"
+#include "names.h"
 
 #include <math.h>
 #include <string.h>
@@ -45,7 +45,8 @@ static double done_share(const struct run *run) {
         for (unsigned i = 0; i < run->options.connections; i++) by_count += (double)run->lanes[i].operation;
         by_count /= (double)run->options.operations;
     }
-    return fmin(1, fmax(by_time, by_count));
+    double by_kills = run->options.kill ? (double)run->counts.kills / run->options.kills : 0;
+    return fmin(1, fmax(by_kills, fmax(by_time, by_count)));
 }
 
 void show_progress(struct run *run, bool is_last) {
@@ -93,6 +94,16 @@ void print_summary(const struct run *run) {
            counts->same_xid_copies, counts->late_copies, counts->other_xid_copies, counts->repeated_replies, counts->drops,
            counts->connections_lost, counts->calls_replayed, counts->timeouts, counts->verifier_changes, counts->writes_resent,
            counts->bytes_verified, counts->mismatches, counts->errors);
+    const struct names *names = run->names;
+    if (names->count)
+        printf("names: %lu made, %lu renamed, %lu removed, %lu writes, %lu of them sent again; %lu calls were answered only when "
+               "sent again; %lu looked at\n", names->made, names->renamed, names->removed, names->written, names->resent,
+               names->ambiguous, names->verified);
+    if (run->options.kill)
+        printf("kills: %lu, %lu of them while it started; it served after %.2f s at most\n", counts->kills, counts->early_kills,
+               run->server.slowest_start);
+    printf("verdict, seed %lu: %s\n", run->options.seed,
+           run->has_failed ? "WRONG, as said above" : "all that was promised is there");
 }
 
 bool write_json(const struct run *run, const char *path) {
@@ -115,11 +126,17 @@ bool write_json(const struct run *run, const char *path) {
         {"writes_superseded", c->writes_superseded}, {"jukebox", c->jukebox}, {"short_writes", c->short_writes},
         {"short_reads", c->short_reads}, {"mixed_reads", model.mixed}, {"model_segments", model.segments},
         {"model_entries", model.entries}, {"kills", c->kills},
+        {"kills_while_starting", c->early_kills}, {"names_made", run->names->made},
+        {"names_renamed", run->names->renamed}, {"names_removed", run->names->removed},
+        {"named_writes", run->names->written}, {"named_writes_resent", run->names->resent},
+        {"names_ambiguous", run->names->ambiguous}, {"names_verified", run->names->verified},
         {"forgiven", c->forgiven}, {"mismatches", c->mismatches}, {"errors", c->errors},
     };
     fprintf(file, "{\n");
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         fprintf(file, " \"%s\": %lu,\n", numbers[i].name, numbers[i].value);
+    fprintf(file, " \"is_right\": %s,\n \"slowest_start_seconds\": %.3f,\n", run->has_failed ? "false" : "true",
+            run->server.slowest_start);
     fprintf(file, " \"seconds\": %.3f,\n \"mib_per_second_written\": %.3f,\n \"mib_per_second_read\": %.3f,\n \"latencies\": {",
             seconds, (double)c->bytes_written / seconds / 1048576,
             (double)c->bytes_read / seconds / 1048576);

@@ -43,12 +43,12 @@ class Lost(Exception):
 class Disks:
     """Mounted images, one for each volume and one for the data directory."""
 
-    def __init__(self, directory, volumes):
+    def __init__(self, directory, volumes, image_bytes=IMAGE_BYTES):
         self.mounts = [os.path.join(directory, f"disk-{index}") for index in range(volumes + 1)]
         for mount in self.mounts:
             os.mkdir(mount)
             with open(mount + ".ext4", "wb") as image:
-                image.truncate(IMAGE_BYTES)
+                image.truncate(image_bytes)
             # Inode tables at once: the kernel would otherwise go on writing them in the background.
             subprocess.run(
                 ["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", mount + ".ext4"], check=True)
@@ -215,10 +215,10 @@ class Promises:
         self.undecided = None
 
 
-def serve(disks, log, preload=None):
+def serve(disks, log, preload=None, port=0):
     named = [word for volume in disks.volumes for word in ("--volume", volume)]
     return gateway.Gateway(
-        "--data", disks.data, *named, "--listen", "127.0.0.1:0", log=log,
+        "--data", disks.data, *named, "--listen", f"127.0.0.1:{port}", log=log,
         environment={"LD_PRELOAD": preload} if preload else None)
 
 

@@ -3,10 +3,10 @@
 import json
 import os
 import subprocess
-import threading
 
 import gateway
 from harness import check, equal, test
+from kill_hook import KillHook
 from store import Store
 
 CLONE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -64,34 +64,14 @@ def killed(directory):
     store = Store(directory, 3, 2)
     servers = [store.serve()]
     port = servers[0].port
-    wishes, answers = (os.path.join(directory, name) for name in ("wishes", "answers"))
-    os.mkfifo(wishes)
-    os.mkfifo(answers)
 
-    def kill_when_asked():
-        while True:
-            with open(wishes) as wish:
-                if wish.read() != "kill\n":
-                    return
-            try:
-                servers[-1].kill()
-                servers.append(store.serve(port))
-                answer = "done\n"
-            except Exception as failure:
-                answer = f"failed: {failure}\n"
-            with open(answers, "w") as file:
-                file.write(answer)
+    def kill(is_last):
+        servers[-1].kill()
+        servers.append(store.serve(port))
 
-    killer = threading.Thread(target=kill_when_asked, daemon=True)
-    killer.start()
-    hook = f"echo kill > '{wishes}' && read -r answer < '{answers}' && echo \"$answer\" >&2 && [ \"$answer\" = done ]"
-    try:
+    with KillHook(directory, kill) as hook:
         found = run_well(directory, "--seed", 3, "--seconds", 8, "--size", "16M", "--commit-share", 0.01, "--kill-every", 2,
-                         "--kill-hook", hook, f"nfs://127.0.0.1:{port}/")
-    finally:
-        with open(wishes, "w") as wish:
-            wish.write("end\n")
-        killer.join()
+                         "--kill-hook", hook.command, f"nfs://127.0.0.1:{port}/")
     check(found["kills"] >= 2, f"only {found['kills']} kills, one of them when all was committed")
     check(found["verifier_changes"] >= 1, "the verifier never changed")
     check(found["writes_resent"] + found["writes_superseded"] > 0, "no write had to be sent again")
