@@ -2,6 +2,8 @@
 // up nobody else; the queue is bounded by whoever submits (streamers count their bytes, readers their
 // requests), the thread only runs what it is given, in order.
 //
+// Under a `ThreadScheduler` there is no thread: the work is a lane of the scheduler's.
+//
 // Lock order: `lock` is taken alone and never held while work runs.
 
 internal import CLinux
@@ -14,11 +16,16 @@ public final class WorkThread: @unchecked Sendable {
     private var queue: [@Sendable () -> Void] = []
     private var isStopping = false
     private var thread = pthread_t()
+    /// In place of the thread.
+    private let scheduler = ThreadScheduler.installed
+    private let lane: Int
 
     /// - Parameter name: shown by `top -H`; at most 15 bytes are kept.
     public init(name: String) {
         pthread_mutex_init(lock, nil)
         pthread_cond_init(wakeUp, nil)
+        lane = scheduler?.makeLane(name: name) ?? -1
+        if scheduler != nil { return }
         let box = Unmanaged.passRetained(self)
         let result = pthread_create(
             &thread, nil,
@@ -47,6 +54,10 @@ public final class WorkThread: @unchecked Sendable {
         pthread_mutex_lock(lock)
         defer { pthread_mutex_unlock(lock) }
         guard !isStopping else { return false }
+        if let scheduler {
+            scheduler.submit(work, to: lane)
+            return true
+        }
         if queue.isEmpty { pthread_cond_signal(wakeUp) }
         queue.append(work)
         return true
@@ -82,7 +93,12 @@ public final class WorkThread: @unchecked Sendable {
         isStopping = true
         pthread_cond_signal(wakeUp)
         pthread_mutex_unlock(lock)
-        if !wasStopping { pthread_join(thread, nil) }
+        if wasStopping { return }
+        if let scheduler {
+            scheduler.finish(lane: lane)
+        } else {
+            pthread_join(thread, nil)
+        }
     }
 
     private func run() {

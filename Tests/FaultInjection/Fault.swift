@@ -1,5 +1,7 @@
 // What can be told to go wrong.
 
+public import Platform
+
 /// The calls of `FileSystem` and `File` that can be counted and made to fail.
 public enum FileOperation: Hashable, Sendable, CaseIterable {
     case open, createDirectory, remove, rename, syncDirectory, list, status, space
@@ -18,6 +20,19 @@ public enum FileOperation: Hashable, Sendable, CaseIterable {
         case .read, .write, .sync, .startWriteback, .truncate, .size: false
         }
     }
+}
+
+/// A call that was made.
+public struct FileCall {
+    public let operation: FileOperation
+    public let path: String
+    /// Of a rename, where to.
+    public let other: String?
+    /// Of a read, write or truncate.
+    public let offset: UInt64
+    /// What was to be written; the buffer to be read into. Only valid while it is told.
+    public let bytes: UnsafeRawBufferPointer?
+    public let error: IOError?
 }
 
 /// A rule by which calls fail.

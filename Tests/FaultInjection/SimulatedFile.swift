@@ -20,7 +20,8 @@ public final class SimulatedFile: File, @unchecked Sendable {
 
     public override func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws(IOError) -> Int {
         let target = Borrowed(value: buffer)
-        return try disk.call(.read, path, "pread") { _ throws(IOError) in
+        return try disk.call(.read, path, "pread", at: offset, bytes: UnsafeRawBufferPointer(buffer)) {
+            _ throws(IOError) in
             guard offset < UInt64(self.node.content.count) else { return 0 }
             let count = min(target.value.count, self.node.content.count - Int(offset))
             self.node.content.withUnsafeBytes { content in
@@ -36,7 +37,8 @@ public final class SimulatedFile: File, @unchecked Sendable {
         let write: (Int) -> Void = { count in
             self.node.write(UnsafeRawBufferPointer(rebasing: source.value.prefix(max(0, count))), at: Int(offset))
         }
-        try disk.call(.write, path, "pwrite", failing: { write($0) }) { state throws(IOError) in
+        try disk.call(.write, path, "pwrite", at: offset, bytes: bytes, failing: { write($0) }) {
+            state throws(IOError) in
             guard self.isWritable else { throw IOError(code: EBADF, operation: "pwrite", path: self.path) }
             let size = self.node.content.count
             let growth = max(0, Int(offset) + source.value.count - size)
@@ -59,7 +61,7 @@ public final class SimulatedFile: File, @unchecked Sendable {
     }
 
     public override func truncate(to size: UInt64) throws(IOError) {
-        try disk.call(.truncate, path, "ftruncate") { _ throws(IOError) in
+        try disk.call(.truncate, path, "ftruncate", at: size) { _ throws(IOError) in
             guard self.isWritable else { throw IOError(code: EINVAL, operation: "ftruncate", path: self.path) }
             self.node.truncate(to: Int(size))
         }

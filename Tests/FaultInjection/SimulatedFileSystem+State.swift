@@ -18,10 +18,13 @@ extension SimulatedFileSystem {
         /// Bytes by path prefix.
         var capacities: [String: Int] = [:]
         var hooks: [(pathPrefix: String, operation: FileOperation, body: @Sendable () -> Void)] = []
+        var observer: (before: @Sendable (FileOperation) -> Void, after: @Sendable (FileCall) -> Void)?
+        var countsCalls = true
         var calls: [FileOperation: [String: Int]] = [:]
         /// Changing calls that still succeed; nil: no power cut is due.
         var callsUntilPowerLoss: Int?
         var hasPower = true
+        var splitPaths: [String: [String]] = [:]
         /// Files that are open, and how many may be.
         var openFiles = 0
         var maxOpenFiles: Int?
@@ -37,6 +40,14 @@ extension SimulatedFileSystem {
 
 extension SimulatedFileSystem.State {
     static func components(_ path: String) -> [String] { path.split(separator: "/").map(String.init) }
+
+    /// The same, remembered: most paths are used again and again.
+    mutating func names(in path: String) -> [String] {
+        if let known = splitPaths[path] { return known }
+        let names = Self.components(path)
+        splitPaths[path] = names
+        return names
+    }
 
     // MARK: Faults
 
@@ -91,19 +102,23 @@ extension SimulatedFileSystem.State {
 
     // MARK: Names
 
-    func node(_ path: String) -> SimulatedNode? {
-        Self.components(path).reduce(Optional(root)) { $0?.names[$1] }
+    mutating func node(_ path: String) -> SimulatedNode? {
+        var node: SimulatedNode? = root
+        for name in names(in: path) { node = node?.names[name] }
+        return node
     }
 
-    func directory(_ path: String, _ operation: String) throws(IOError) -> SimulatedNode {
+    mutating func directory(_ path: String, _ operation: String) throws(IOError) -> SimulatedNode {
         guard let node = node(path) else { throw IOError(code: ENOENT, operation: operation, path: path) }
         guard node.isDirectory else { throw IOError(code: ENOTDIR, operation: operation, path: path) }
         return node
     }
 
     /// The directory that holds the path's last name.
-    func parent(_ path: String, _ operation: String) throws(IOError) -> (directory: SimulatedNode, name: String) {
-        let components = Self.components(path)
+    mutating func parent(_ path: String, _ operation: String) throws(IOError) -> (
+        directory: SimulatedNode, name: String
+    ) {
+        let components = names(in: path)
         guard let name = components.last else { throw IOError(code: EISDIR, operation: operation, path: path) }
         var directory = root
         for component in components.dropLast() {
@@ -161,6 +176,8 @@ extension SimulatedFileSystem.State {
         guard let capacity = capacity(for: path) else { return Int.max / 2 }
         return max(0, capacity.bytes - usedBytes(root, path: "", under: capacity.prefix))
     }
+
+    func usedBytes(under prefix: String) -> Int { usedBytes(root, path: "", under: prefix) }
 
     private func usedBytes(_ node: SimulatedNode, path: String, under prefix: String) -> Int {
         guard node.isDirectory else { return matches(path, prefix: prefix) ? node.content.count : 0 }

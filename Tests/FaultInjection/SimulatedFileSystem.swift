@@ -59,6 +59,9 @@ public final class SimulatedFileSystem: FileSystem, @unchecked Sendable {
         state.withLock { $0.capacities[pathPrefix] = bytes }
     }
 
+    /// How many bytes the files under the prefix, as `setCapacity` takes it, hold together.
+    public func usedBytes(under pathPrefix: String) -> Int { state.withLock { $0.usedBytes(under: pathPrefix) } }
+
     /// Files that are open now.
     public var openFileCount: Int { state.withLock { $0.openFiles } }
 
@@ -78,6 +81,14 @@ public final class SimulatedFileSystem: FileSystem, @unchecked Sendable {
 
     public func removeHooks() { state.withLock { $0.hooks = [] } }
 
+    /// Calls `before` before and `after` after each call of any kind, outside of the lock: for a simulation, which lets
+    /// others run at every call, and writes down what was done.
+    public func observe(
+        before: @escaping @Sendable (FileOperation) -> Void, after: @escaping @Sendable (FileCall) -> Void
+    ) {
+        state.withLock { $0.observer = (before, after) }
+    }
+
     /// After so many more calls that change something (open, createDirectory, remove, rename,
     /// syncDirectory, write, sync, truncate) the power is gone: these and all other calls fail with EIO.
     public func losePower(afterCalls calls: Int) { state.withLock { $0.callsUntilPowerLoss = calls } }
@@ -89,16 +100,42 @@ public final class SimulatedFileSystem: FileSystem, @unchecked Sendable {
     /// torn at 512 bytes and in any order. Without faults, hooks and counts; capacities stay.
     /// This one answers EIO to everything from now on.
     public func crash(seed: UInt64) -> SimulatedFileSystem {
-        let (root, capacities) = state.withLock { ($0.crash(seed: seed), $0.capacities) }
+        let (root, capacities, splitPaths) = state.withLock { ($0.crash(seed: seed), $0.capacities, $0.splitPaths) }
         let result = SimulatedFileSystem()
         result.state.withLock {
             $0.root = root
             $0.capacities = capacities
+            $0.splitPaths = splitPaths
+        }
+        return result
+    }
+
+    /// The end of the process, by SIGKILL say, without a power cut. Returns the disk as the next process finds it: with all
+    /// that was written, synced or not. Without faults, hooks and counts; capacities stay.
+    /// This one answers EIO to everything from now on.
+    public func outlive() -> SimulatedFileSystem {
+        let result = SimulatedFileSystem()
+        state.withLock { old in
+            old.hasPower = false
+            result.state.withLock { new in
+                new.root = old.root
+                new.unsyncedNames = old.unsyncedNames
+                new.capacities = old.capacities
+                new.splitPaths = old.splitPaths
+            }
+            old.root = SimulatedNode(isDirectory: true)
+            old.unsyncedNames = []
         }
         return result
     }
 
     // MARK: Seeing and changing it from outside
+
+    /// Whether `callCount` is wanted, which takes time.
+    public var countsCalls: Bool {
+        get { state.withLock { $0.countsCalls } }
+        set { state.withLock { $0.countsCalls = newValue } }
+    }
 
     /// How often an operation was called on paths under the prefix (see `Fault.pathPrefix`), failures included.
     public func callCount(_ operation: FileOperation, under pathPrefix: String = "") -> Int {
@@ -250,15 +287,23 @@ public final class SimulatedFileSystem: FileSystem, @unchecked Sendable {
     /// `failing` is told how many bytes an injected fault lets through.
     func call<Value: Sendable>(
         _ operation: FileOperation, _ path: String, and other: String? = nil, _ name: String,
-        failing: (Int) -> Void = { _ in }, _ body: (inout State) throws(IOError) -> Value
+        at offset: UInt64 = 0, bytes: UnsafeRawBufferPointer? = nil, failing: (Int) -> Void = { _ in },
+        _ body: (inout State) throws(IOError) -> Value
     ) throws(IOError) -> Value {
-        let hooks = state.withLock { state in
-            state.hooks.filter { $0.operation == operation && matches(path, prefix: $0.pathPrefix) }.map(\.body)
+        let (hooks, observer) = state.withLock { state in
+            (
+                state.hooks.isEmpty
+                    ? []
+                    : state.hooks.filter { $0.operation == operation && matches(path, prefix: $0.pathPrefix) }
+                        .map(\.body),
+                state.observer
+            )
         }
         for hook in hooks { hook() }
+        observer?.before(operation)
         let result: Result<Value, IOError> = state.withLock { state in
             do throws(IOError) {
-                state.calls[operation, default: [:]][path, default: 0] += 1
+                if state.countsCalls { state.calls[operation, default: [:]][path, default: 0] += 1 }
                 if let fault = state.verdict(operation, path, other) {
                     failing(fault.writtenBytes)
                     throw IOError(code: fault.code, operation: name, path: path)
@@ -267,6 +312,12 @@ public final class SimulatedFileSystem: FileSystem, @unchecked Sendable {
             } catch {
                 return .failure(error)
             }
+        }
+        if let observer {
+            var error: IOError?
+            if case .failure(let failure) = result { error = failure }
+            observer.after(
+                FileCall(operation: operation, path: path, other: other, offset: offset, bytes: bytes, error: error))
         }
         return try result.get()
     }

@@ -166,4 +166,47 @@ struct SimulatedFileSystemTests {
         #expect(disk.content(of: "/d/a") == [0x81, 9])
         #expect(disk.crash(seed: 1).content(of: "/d/a") == [0x81, 9])
     }
+
+    @Test("the end of a process loses nothing, and makes nothing durable")
+    func outlive() throws {
+        let file = try makeFile("/d/a", [1, 2])
+        try makeFile("/d/b", [3])
+        try disk.syncDirectory("/d")
+        try file.sync()
+        try write([4], to: file)
+        let next = disk.outlive()
+        #expect(failure { _ = try file.size() } == EIO)
+        #expect(next.content(of: "/d/a") == [4, 2])
+        #expect(next.content(of: "/d/b") == [3])
+        // Not synced by that: some crash loses it.
+        let left = try (0..<50 as Range<UInt64>).map { seed in
+            let disk = SimulatedFileSystem(directories: ["/d"])
+            let file = try disk.open("/d/a", .createNew)
+            try write([1], to: file)
+            try file.sync()
+            try disk.syncDirectory("/d")
+            try write([2], to: file)
+            return disk.outlive().crash(seed: seed).content(of: "/d/a")
+        }
+        #expect(Set(left) == [[1], [2]])
+    }
+
+    @Test("whoever observes it is told of each call and how it ended")
+    func observer() throws {
+        let seen = Mutex<[String]>([])
+        disk.observe(
+            before: { operation in seen.withLock { $0.append("before \(operation)") } },
+            after: { call in
+                seen.withLock {
+                    $0.append("\(call.operation) \(call.path) \(call.bytes?.count ?? 0) \(call.error?.code ?? 0)")
+                }
+            })
+        let file = try makeFile("/d/a", [1, 2, 3])
+        disk.inject(Fault("/d/a", .sync, code: EIO))
+        #expect(failure { try file.sync() } == EIO)
+        #expect(
+            seen.withLock { $0 } == [
+                "before open", "open /d/a 0 0", "before write", "write /d/a 3 0", "before sync", "sync /d/a 0 \(EIO)",
+            ])
+    }
 }

@@ -1,0 +1,1 @@
+../EmbeddedFileServiceTests/StoreCheck.swift
