@@ -10,6 +10,9 @@ import PackageDescription
 let isFuzzing = Context.environment["SLUICE_FUZZING"] != nil
 let fuzzingFlags = ["-sanitize=fuzzer,address"]
 
+/// tools/simulate sets it: the simulation looks into the layers, which are optimised nevertheless.
+let isSimulating = Context.environment["SLUICE_SIMULATION"] != nil
+
 let swiftSettings: [SwiftSetting] =
     [
         .enableUpcomingFeature("ExistentialAny"),
@@ -17,6 +20,7 @@ let swiftSettings: [SwiftSetting] =
         .enableUpcomingFeature("InternalImportsByDefault"),
     ] + (Context.environment["SLUICE_WARNINGS_ARE_ERRORS"] == nil ? [] : [.treatAllWarnings(as: .error)])
     + (isFuzzing ? [.unsafeFlags(fuzzingFlags + ["-enable-testing"])] : [])
+    + (isSimulating ? [.unsafeFlags(["-enable-testing"])] : [])
 
 let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
 let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
@@ -73,14 +77,15 @@ let package = Package(
         layer("ONCRPC", ["CTirpc", "XDR", "ErasureCoding", "Model", "Platform", nioCore, nioPosix, logging]),
         layer("BlockStore", ["Model", "Platform", "ErasureCoding", nioCore]),
         layer("Striping", ["Model", "Platform", "ErasureCoding", "BlockStore", nioCore]),
-        layer("Namespace", ["CSQLite", "Model", "Platform", "ErasureCoding", logging]),
-        layer("WriteBack", ["Model", "Platform", "LockFree", "ErasureCoding", nioCore]),
+        layer("Journal", ["Model", "Platform", "ErasureCoding", nioCore]),
+        layer("Namespace", ["CSQLite", "Model", "Platform", "ErasureCoding", "Journal", logging]),
+        layer("WriteBack", ["Model", "Platform", "LockFree", "ErasureCoding", "Journal", nioCore]),
         layer("FileService", ["Model", "Platform"]),
         layer(
             "EmbeddedFileService",
             [
-                "Model", "Platform", "LockFree", "ErasureCoding", "BlockStore", "Striping", "Namespace", "WriteBack",
-                "FileService", nioCore, logging,
+                "Model", "Platform", "LockFree", "ErasureCoding", "BlockStore", "Striping", "Journal", "Namespace",
+                "WriteBack", "FileService", nioCore, logging,
             ]),
         layer(
             "NFS3", ["Model", "Platform", "XDR", "ONCRPC", "FileService", nioCore, logging],
@@ -114,13 +119,14 @@ let package = Package(
             "StripingTests",
             ["Striping", "BlockStore", "ErasureCoding", "Model", "Platform", "FaultInjection", nioCore, logging],
             resources: [.copy("Fixtures")]),
-        tests("NamespaceTests", ["Namespace", "Model", "Platform", "FaultInjection", logging]),
-        tests("WriteBackTests", ["CLinux", "WriteBack", "LockFree", "Model", "Platform", "FaultInjection"]),
+        tests("JournalTests", ["Journal", "ErasureCoding", "Model", "Platform", "FaultInjection", nioCore]),
+        tests("NamespaceTests", ["Namespace", "Journal", "Model", "Platform", "FaultInjection", logging]),
+        tests("WriteBackTests", ["CLinux", "WriteBack", "Journal", "LockFree", "Model", "Platform", "FaultInjection"]),
         tests(
             "EmbeddedFileServiceTests",
             [
-                "EmbeddedFileService", "FileService", "WriteBack", "Namespace", "Striping", "BlockStore", "Model",
-                "Platform", "FaultInjection", nioCore, logging,
+                "EmbeddedFileService", "FileService", "WriteBack", "Namespace", "Journal", "Striping", "BlockStore",
+                "Model", "Platform", "FaultInjection", nioCore, logging,
             ]),
         tests(
             "NFS3Tests",
@@ -130,4 +136,14 @@ let package = Package(
             ]),
         tests("SluiceTests", ["sluice", "NFS3", "EmbeddedFileService", "Platform", "FaultInjection", nioCore]),
     ]
+        + (isSimulating
+            ? [
+                .executableTarget(
+                    name: "simulation",
+                    dependencies: [
+                        "CSQLite", "EmbeddedFileService", "WriteBack", "Namespace", "Journal", "BlockStore",
+                        "FileService",
+                        "Model", "Platform", "FaultInjection", logging,
+                    ], path: "Tests/Simulation", swiftSettings: swiftSettings)
+            ] : [])
 )

@@ -4,18 +4,23 @@
 //     <volume>/blocks/<00 … ff>/blk_<id>
 //     <volume>/blocks/<00 … ff>/blk_<id>_<generation stamp>.meta
 //     <volume>/metadata/
+//     <volume>/journal/
 //
 // 256 groups in a row share a subdirectory, so that the names of groups that are written together are
 // made durable together, and a subdirectory of a volume with 64 TiB (half a million blocks) has 4096 files.
 
 internal import Model
+internal import Platform
 
 enum BlockFiles {
-    static let subdirectoryCount = 256
+    /// A simulation starts stores by the thousand, and each start lists all of them.
+    static let subdirectoryCount = ThreadScheduler.installed == nil ? 256 : 2
 
     static func blocksDirectory(_ volumeDirectory: String) -> String { volumeDirectory + "/blocks" }
 
     static func metadataDirectory(_ volumeDirectory: String) -> String { volumeDirectory + "/metadata" }
+
+    static func journalDirectory(_ volumeDirectory: String) -> String { volumeDirectory + "/journal" }
 
     static func subdirectory(_ volumeDirectory: String, number: Int) -> String {
         let digits = String(number, radix: 16)

@@ -25,7 +25,10 @@ extension Superblock {
         body.put(promisedEpoch.rawValue)
         body.put(UInt32(mirrorSet.count))
         for volume in mirrorSet { body.put(volume.rawValue) }
-        body.put(firstLogNumber.rawValue)
+        body.put(journal.epoch.rawValue)
+        body.put(UInt32(journal.volumes.count))
+        for volume in journal.volumes { body.put(volume.rawValue) }
+        body.put(journal.firstNumber.rawValue)
         body.put(UInt32(registeredVolumes.count))
         for volume in registeredVolumes {
             body.put(volume.id.rawValue)
@@ -81,10 +84,12 @@ extension Superblock {
         defaultPolicy = policy
         epoch = Epoch(rawValue: try reader.number())
         promisedEpoch = Epoch(rawValue: try reader.number())
-        var mirrors: [VolumeID] = []
-        for _ in 0..<(try reader.number() as UInt32) { mirrors.append(VolumeID(rawValue: try reader.uniqueID())) }
+        let mirrors = try reader.volumes()
         mirrorSet = mirrors
-        firstLogNumber = LogNumber(rawValue: try reader.number())
+        let journalEpoch = Epoch(rawValue: try reader.number())
+        let replicas = try reader.volumes()
+        journal = JournalGeneration(
+            epoch: journalEpoch, volumes: replicas, firstNumber: LogNumber(rawValue: try reader.number()))
         registeredVolumes = []
         for _ in 0..<(try reader.number() as UInt32) {
             registeredVolumes.append(
@@ -98,7 +103,8 @@ extension Superblock {
         guard nanoseconds < 1_000_000_000, reader.isAtEnd else { throw ByteReader.Truncated() }
         // A volume that is named twice would count twice, as a mirror or for the quorum of a start. And there must be a
         // next epoch.
-        guard Set(mirrors).count == mirrors.count,
+        guard Set(mirrors).count == mirrors.count, Set(replicas).count == replicas.count, journalEpoch <= epoch,
+            (1...UInt64(Int64.max)).contains(journal.firstNumber.rawValue),
             Set(registeredVolumes.map(\.id)).count == registeredVolumes.count,
             max(epoch, promisedEpoch).rawValue <= UInt64(Int64.max), volumeIndex < Limits.maxVolumes
         else { throw ByteReader.Truncated() }
@@ -144,6 +150,12 @@ private struct ByteReader {
 
     mutating func uniqueID() throws(Truncated) -> UniqueID {
         UniqueID(high: try number(), low: try number())
+    }
+
+    mutating func volumes() throws(Truncated) -> [VolumeID] {
+        var volumes: [VolumeID] = []
+        for _ in 0..<(try number() as UInt32) { volumes.append(VolumeID(rawValue: try uniqueID())) }
+        return volumes
     }
 
     mutating func string() throws(Truncated) -> String {

@@ -26,7 +26,7 @@ public struct HandleKey: Hashable, Sendable {
 /// What a volume says about itself and its store.
 public struct Superblock: Hashable, Sendable {
     /// The version of superblock and directory layout that this program reads and writes.
-    public static let formatVersion: UInt32 = 1
+    public static let formatVersion: UInt32 = 2
 
     /// A volume that the store counts on.
     public struct RegisteredVolume: Hashable, Sendable {
@@ -55,17 +55,17 @@ public struct Superblock: Hashable, Sendable {
     public var promisedEpoch: Epoch
     /// The volumes whose metadata counts in this epoch, each once, whatever is assigned.
     public var mirrorSet: [VolumeID] {
-        didSet { mirrorSet = Self.withoutRepetition(mirrorSet) }
+        didSet { mirrorSet = mirrorSet.withoutRepetition() }
     }
-    /// Records at or beyond this number that carry an older epoch are void.
-    public var firstLogNumber: LogNumber
+    /// Where the journal is. Its epoch is at most `epoch`: an epoch that only changes mirrors leaves it as it is.
+    public var journal: JournalGeneration
     public var registeredVolumes: [RegisteredVolume]
     public var handleKey: HandleKey
     public var createdAt: Timestamp
 
     public init(
         storeID: StoreID, volumeID: VolumeID, volumeIndex: Int, defaultPolicy: ErasureCodingPolicy, epoch: Epoch,
-        promisedEpoch: Epoch? = nil, mirrorSet: [VolumeID], firstLogNumber: LogNumber,
+        promisedEpoch: Epoch? = nil, mirrorSet: [VolumeID], journal: JournalGeneration,
         registeredVolumes: [RegisteredVolume],
         handleKey: HandleKey, createdAt: Timestamp
     ) {
@@ -75,16 +75,11 @@ public struct Superblock: Hashable, Sendable {
         self.defaultPolicy = defaultPolicy
         self.epoch = epoch
         self.promisedEpoch = max(epoch, promisedEpoch ?? epoch)
-        self.mirrorSet = Self.withoutRepetition(mirrorSet)
-        self.firstLogNumber = firstLogNumber
+        self.mirrorSet = mirrorSet.withoutRepetition()
+        self.journal = journal
         self.registeredVolumes = registeredVolumes
         self.handleKey = handleKey
         self.createdAt = createdAt
-    }
-
-    private static func withoutRepetition(_ volumes: [VolumeID]) -> [VolumeID] {
-        var seen: Set<VolumeID> = []
-        return volumes.filter { seen.insert($0).inserted }
     }
 }
 

@@ -1,8 +1,9 @@
 // Sealing a block that was open when the gateway died or its stream was given up: what was published of it
 // stays, what was appended after that goes.
 //
-// What was published was synced before, data and checksums, so all of it must match its checksums: nothing
-// is taken over unverified. Only the checksum of the last chunk may have to be made anew, when the block goes
+// What was published was synced before, data and checksums. The end of it is verified here, where a disk that lied
+// about syncs would have lost something; the rest is verified by whoever reads it, and by the scanner: a start must not
+// read all that was being written. Only the checksum of the last chunk may have to be made anew, when the block goes
 // on within that chunk.
 //
 // Crash safety: the new checksum file replaces the old one by rename before the data is cut, and is valid
@@ -55,7 +56,7 @@ extension Volume {
         }
     }
 
-    /// The checksum file's content for the first `length` bytes of the block, all of which were verified.
+    /// The checksum file's content for the first `length` bytes of the block, the last of which were verified.
     private func verifiedChecksums(
         _ block: BlockID, _ generationStamp: GenerationStamp, length: UInt64
     ) throws(BlockReadError) -> [UInt8] {
@@ -100,24 +101,22 @@ extension Volume {
         return checksums
     }
 
-    /// The first chunk among the first `length` bytes of `data` that doesn't have its checksum.
+    /// As large as HDFS's cells, and a multiple of the chunk: what a sync at the end of a stripe made durable last.
+    private static let verifiedBytes: UInt64 = 1 << 20
+
+    /// The first chunk among the last of the first `length` bytes of `data` that doesn't have its checksum.
     private static func firstMismatch(
         _ data: File, length: UInt64, checksums: [UInt8]
     ) throws(IOError) -> UInt64? {
-        // As large as HDFS's cells, and a multiple of the chunk.
-        let piece: UInt64 = 1 << 20
-        var offset: UInt64 = 0
-        while offset < length {
-            let bytes = try data.readBytes(count: Int(min(piece, length - offset)), at: offset)
-            let position = Int(ChecksumFile.position(ofChunkAt: offset))
-            let mismatch = bytes.withUnsafeBytes { bytes in
-                checksums[position...].withUnsafeBytes { ChecksumFile.firstMismatch(bytes, checksums: $0) }
-            }
-            if let mismatch { return offset + UInt64(mismatch) }
-            if bytes.isEmpty { return offset }
-            offset += UInt64(bytes.count)
+        let offset = length - min(length, verifiedBytes)
+        guard length > offset else { return nil }
+        let bytes = try data.readBytes(count: Int(length - offset), at: offset)
+        let position = Int(ChecksumFile.position(ofChunkAt: offset))
+        let mismatch = bytes.withUnsafeBytes { bytes in
+            checksums[position...].withUnsafeBytes { ChecksumFile.firstMismatch(bytes, checksums: $0) }
         }
-        return nil
+        if let mismatch { return offset + UInt64(mismatch) }
+        return bytes.count < Int(length - offset) ? offset + UInt64(bytes.count) : nil
     }
 
     private func cut(

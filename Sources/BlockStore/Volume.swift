@@ -154,6 +154,9 @@ public final class Volume: BlockTarget, BlockSource, Sendable {
     /// The metadata directory of the volume in `directory`.
     public static func metadataDirectory(of directory: String) -> String { BlockFiles.metadataDirectory(directory) }
 
+    /// `<directory>/journal`, for a replica of the journal.
+    public var journalDirectory: String { BlockFiles.journalDirectory(directory) }
+
     public var state: State { currentState.withLock { $0 } }
 
     public var isHealthy: Bool { state == .healthy }

@@ -26,7 +26,10 @@ extension EmbeddedFileService {
         var superblock = Superblock(
             storeID: StoreID(rawValue: UniqueID(using: &random)), volumeID: registered[0].id, volumeIndex: 0,
             defaultPolicy: policy, epoch: Epoch(rawValue: 1), mirrorSet: mirrors.map(\.id),
-            firstLogNumber: LogNumber(rawValue: 1), registeredVolumes: registered,
+            // The first entry is what formatting puts into the mirrors; the journal goes on behind it.
+            journal: JournalGeneration(
+                epoch: Epoch(rawValue: 1), volumes: [], firstNumber: LogNumber.ofFormat.next),
+            registeredVolumes: registered,
             handleKey: HandleKey(using: &random), createdAt: now)
         // The mirrors come last among what can fail: a superblock without metadata behind it is refused at the
         // start, metadata without a superblock are nobody's.

@@ -1,7 +1,15 @@
-// Opening a store: whom to believe, bringing the metadata mirrors level, beginning a new epoch, and putting in
+// Opening a store: whom to believe, what the journal says beyond the mirrors, beginning a new epoch, and putting in
 // order what a crash left behind. All of it is complete before the first call is answered.
+//
+// The order is what makes a crash at any point harmless:
+// 1. superblocks, mirrors and the journal are read;
+// 2. the replicas of the journal's last segment are brought level, so that whoever sees one of them sees all that was found;
+// 3. a new epoch begins: its superblocks say where the old journal ends;
+// 4. the new generation's first segment is made, and what mirrors lack is in memory, applied to them in the background.
+// What is in the journal is not drained now: it becomes pending writes when its file is opened (RecoveredPayloads).
 
 internal import BlockStore
+internal import Journal
 public import Logging
 internal import Model
 internal import Namespace
@@ -16,17 +24,20 @@ extension EmbeddedFileService {
     /// - Parameters:
     ///   - maxOpenFiles: what the volumes together may keep open.
     ///   - allowsDevices: whether the superuser may make block and character devices.
+    ///   - journalBytes: what the journal takes at most on each of its volumes.
     ///   - idleTime: after which a file that nobody writes to is settled.
     ///   - dumpDirectory: where pending bytes go that memory has no room for; nil: to one of the volumes.
     public static func open(
         volumes paths: [String], fileSystem: FileSystem, clock: SystemClock, log: Logger,
-        maxOpenFiles: Int = 4096, memory: StoreMemory = StoreMemory(), idleTime: Duration? = nil,
+        maxOpenFiles: Int = 4096, memory: StoreMemory = StoreMemory(), journalBytes: Int? = nil,
+        idleTime: Duration? = nil,
         allowsDevices: Bool = false, dumpDirectory: String? = nil
     ) async throws(StoreRefusal) -> EmbeddedFileService {
         var bounds = StoreBounds()
         bounds.maxOpenFiles = maxOpenFiles
         bounds.decodingBytes = memory.decodingBytes
         bounds.cellBytes = memory.cellBytes
+        if let journalBytes { bounds.journal.capacityBytes = journalBytes }
         var limits = WriteBackLimits(maxPendingBytes: memory.pendingBytes)
         if let idleTime { limits.idleTime = idleTime }
         return try await open(
@@ -70,6 +81,8 @@ extension EmbeddedFileService {
             }
             core.warnOfSharedDevices(fileSystem)
             await core.reconcile()
+            // Before the first promise.
+            await core.volumes.measureRoom(core.policy)
             log.info(
                 "store opened",
                 metadata: [
@@ -93,67 +106,84 @@ extension EmbeddedFileService {
         _ volumes: [Volume], _ inspection: StoreInspection, _ fileSystem: FileSystem, _ clock: SystemClock,
         _ log: Logger, _ bounds: StoreBounds
     ) throws(StoreRefusal) -> StoreCore {
+        let superblock = inspection.superblock
+        let replicaCount = superblock.defaultPolicy.parityUnits + 1
+        let places = volumes.map { JournalVolume($0) }
+        let recovery = try StoreRecovery(inspection, places, fileSystem)
+        let last = recovery.journal.lastNumber
         let epochs = EpochKeeper(
-            volumes: volumes, superblock: inspection.superblock, believed: inspection.mirrors.map(\.location.volume),
+            volumes: volumes, superblock: superblock, believed: recovery.mirrors.map(\.location.volume),
             fileSystem: fileSystem)
         let failure = StoreFailure(log: log)
-        let mirrors = levelMirrors(inspection, volumes, fileSystem, log)
-        guard
-            epochs.advance(
-                mirrorSet: mirrors.map(\.volume), firstLogNumber: inspection.mirrors[0].position.logNumber.next)
-        else {
-            let failed = volumes.filter { !$0.isHealthy }.map(\.directory)
-            throw StoreRefusal(.notWritable, "a new epoch cannot be written to \(failed.joined(separator: ", "))")
+        let mirrors = completeMirrors(recovery, replicaCount, volumes, fileSystem, log)
+        let pressure = LateCall<Void>()
+        let journal: IntentJournal
+        do throws(JournalRefusal) {
+            try IntentJournal.level(recovery.journal)
+            // Where it was, so that nothing has to be copied; otherwise on disks that have no mirror to sync.
+            let others = volumes.map(\.id).filter { id in !mirrors.contains { $0.volume == id } }
+            let replicas = IntentJournal.chooseReplicas(
+                places, preferred: (superblock.journal.volumes + others).withoutRepetition(), avoided: [],
+                count: replicaCount)
+            guard
+                !replicas.isEmpty,
+                epochs.advance(
+                    mirrorSet: mirrors.map(\.volume),
+                    journal: EpochKeeper.NewJournal(volumes: replicas, firstNumber: last.next))
+            else {
+                let failed = volumes.filter { !$0.isHealthy }.map(\.directory)
+                throw JournalRefusal("a new epoch cannot be written to \(failed.joined(separator: ", "))")
+            }
+            journal = try IntentJournal(
+                continuing: recovery.journal, generation: epochs.journal, volumes: places, replicaCount: replicaCount,
+                storeID: superblock.storeID, fileSystem: fileSystem, clock: clock, bounds: bounds.journal,
+                beginGeneration: { epochs.beginGeneration(volumes: $0, firstNumber: $1) },
+                onPressure: { pressure(()) }, onFailure: { failure.occur("\($0)") })
+        } catch {
+            throw StoreRefusal(.notWritable, "\(error)")
         }
         do throws(NamespaceError) {
             // Those whose superblocks couldn't be written are none.
             let recorded = epochs.mirrorSet
             let namespace = try Namespace.open(
-                mirrors.filter { recorded.contains($0.volume) }, fileSystem: fileSystem,
-                storeID: inspection.superblock.storeID, epoch: epochs.epoch,
-                logger: log,
+                mirrors.filter { recorded.contains($0.volume) }, records: recovery.records, lastNumber: last,
+                fileSystem: fileSystem, storeID: superblock.storeID, epoch: epochs.epoch,
+                log: MetadataLog(journal), logger: log,
                 onMirrorFailure: { failed, remaining in
                     log.error(
                         "a copy of the metadata failed and is left out",
                         metadata: ["failed": "\(failed)", "remaining": "\(remaining.count)"])
-                    // Before anything is answered that the failed copy lacks, no start may believe it.
+                    // Before anything is forgotten that the failed copy lacks, no start may believe it.
                     return epochs.mirrorsFailed(failed, remaining: remaining)
                 },
                 onFailure: { failure.occur("\($0)") })
             return StoreCore(
-                superblock: inspection.superblock, namespace: namespace,
-                volumes: VolumeSet(present: volumes, registered: inspection.superblock.registeredVolumes),
+                superblock: superblock, namespace: namespace, journal: journal, recovered: recovery.payloads,
+                journalPressure: pressure,
+                volumes: VolumeSet(present: volumes, registered: superblock.registeredVolumes),
                 locks: inspection.locks, epochs: epochs, failure: failure, clock: clock, log: log, bounds: bounds)
         } catch {
             throw StoreRefusal(.damaged, "the metadata cannot be opened: \(error)")
         }
     }
 
-    /// The mirrors of the next epoch, m + 1 where there are so many volumes, all equal to the best there is: whoever
-    /// sees that epoch may believe any one of them.
-    private static func levelMirrors(
-        _ inspection: StoreInspection, _ volumes: [Volume], _ fileSystem: FileSystem, _ log: Logger
+    /// The mirrors of the next epoch, m + 1 where there are so many volumes. Those that are behind lack what the journal
+    /// has; where there are too few, the best is copied.
+    private static func completeMirrors(
+        _ recovery: StoreRecovery, _ wanted: Int, _ volumes: [Volume], _ fileSystem: FileSystem, _ log: Logger
     ) -> [MirrorLocation] {
-        let best = inspection.mirrors[0]
-        var mirrors: [MirrorLocation] = []
-        func copy(to location: MirrorLocation) {
+        var mirrors = recovery.mirrors.map(\.location)
+        let best = mirrors[0]
+        for volume in volumes.sorted(by: { $0.index < $1.index })
+        where mirrors.count < wanted && !mirrors.contains(where: { $0.volume == volume.id }) {
+            let location = MirrorLocation(volume: volume.id, directory: volume.metadataDirectory)
             do throws(NamespaceError) {
-                try Namespace.copy(from: best.location, to: location, fileSystem: fileSystem)
+                try Namespace.copy(from: best, to: location, fileSystem: fileSystem)
                 mirrors.append(location)
             } catch {
                 // A volume that can't take it is passed over; the next one may, or this one later.
                 log.warning("the metadata could not be copied: \(error)")
             }
-        }
-        for mirror in inspection.mirrors {
-            // Those that are behind lack what was not answered before a crash.
-            if mirror.position == best.position { mirrors.append(mirror.location) } else { copy(to: mirror.location) }
-        }
-        let wanted = inspection.superblock.defaultPolicy.parityUnits + 1
-        let tried = Set(inspection.mirrors.map(\.location.volume))
-        for volume in volumes.sorted(by: { $0.index < $1.index })
-        where mirrors.count < wanted && !tried.contains(volume.id) {
-            copy(to: MirrorLocation(volume: volume.id, directory: volume.metadataDirectory))
         }
         return mirrors
     }

@@ -2,6 +2,7 @@
 
 internal import BlockStore
 internal import FileService
+internal import Journal
 public import Logging
 internal import Model
 internal import Namespace
@@ -18,6 +19,8 @@ extension EmbeddedFileService {
         let usage = writeBack.usage
         status.counters.stalledWrites = usage.stalledWrites
         status.counters.refusedWrites = usage.refusedWrites
+        // As clients see it; the rows count what is pending, in the journal for example, when it is striped.
+        status.bytes += core.nodes.all.reduce(0) { $0 + $1.unrecordedBytes }
         status.counters.pendingBytes = UInt64(max(0, usage.pendingBytes))
         status.counters.openFiles = UInt64(usage.openFiles)
         addDump(to: &status)
@@ -38,17 +41,19 @@ extension EmbeddedFileService {
                 throw StoreRefusal(.cannotRead, "\(path): \(error)")
             }
         }
+        let recovery = try StoreRecovery(inspection, volumes.map { JournalVolume($0) }, fileSystem)
         let namespace: Namespace
         do throws(NamespaceError) {
             namespace = try Namespace.open(
-                [inspection.mirrors[0].location], fileSystem: fileSystem, storeID: inspection.superblock.storeID,
-                epoch: inspection.mirrors[0].position.epoch, isForReading: true, logger: log,
+                [recovery.mirrors[0].location], records: recovery.records, lastNumber: recovery.journal.lastNumber,
+                fileSystem: fileSystem, storeID: inspection.superblock.storeID,
+                epoch: inspection.superblock.epoch, log: nil, logger: log,
                 onMirrorFailure: { _, _ in false })
         } catch {
             throw StoreRefusal(.damaged, "the metadata cannot be opened: \(error)")
         }
         let core = StoreCore(
-            superblock: inspection.superblock, namespace: namespace,
+            superblock: inspection.superblock, namespace: namespace, journal: nil, recovered: recovery.payloads,
             volumes: VolumeSet(present: volumes, registered: inspection.superblock.registeredVolumes),
             locks: inspection.locks,
             epochs: EpochKeeper(
@@ -91,6 +96,22 @@ extension StoreCore {
                     holdsMetadata: mirrors.contains(registered.id), totalBytes: space?.totalBytes ?? 0,
                     availableBytes: space?.availableBytes ?? 0))
         }
+        var shownJournal: StoreStatus.Journal?
+        let replicas = journal?.usage.replicas ?? epochs.journal.volumes
+        if let usage = journal?.usage {
+            shownJournal = StoreStatus.Journal(
+                segments: usage.segments, bytes: usage.bytes, capacityBytes: usage.capacityBytes,
+                replicas: usage.replicas.compactMap { volumes[$0]?.index }.sorted(),
+                segmentsShortOfReplicas: usage.segmentsShortOfReplicas)
+            if usage.segmentsShortOfReplicas > 0 {
+                reasons.append("\(usage.segmentsShortOfReplicas) segments of the journal lack a copy")
+            }
+        }
+        let liveReplicas = replicas.count { volumes[$0]?.isHealthy == true }
+        // Before the first start there is none.
+        if !replicas.isEmpty, liveReplicas < policy.parityUnits + 1 {
+            reasons.append("the journal has \(liveReplicas) of \(policy.parityUnits + 1) copies")
+        }
         let liveMirrors = mirrors.count { volumes[$0]?.isHealthy == true }
         let wantedMirrors = policy.parityUnits + 1
         if liveMirrors < wantedMirrors {
@@ -131,7 +152,7 @@ extension StoreCore {
             health: unreadable > 0 ? .red : reasons.isEmpty ? .green : .yellow, reasons: reasons, volumes: shown,
             files: totals?.files ?? 0, directories: totals?.directories ?? 0, bytes: totals?.usedBytes ?? 0,
             blockGroups: groupCount,
-            degradedBlockGroups: degraded, unreadableBlockGroups: unreadable, counters: counters)
+            degradedBlockGroups: degraded, unreadableBlockGroups: unreadable, counters: counters, journal: shownJournal)
     }
 
     /// How many internal blocks of a group can't be counted on.

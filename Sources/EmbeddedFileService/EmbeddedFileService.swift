@@ -10,16 +10,21 @@
 
 internal import BlockStore
 public import FileService
+internal import Journal
 internal import Logging
 public import Model
 internal import Namespace
 public import Platform
+internal import Synchronization
 internal import WriteBack
 
 /// A store's files, embedded in this process. May be used from any thread.
 public final class EmbeddedFileService: FileService {
     let core: StoreCore
+    let sink: GroupSink
     let writeBack: WriteBack<GroupSink>
+    /// Whether somebody sees to the files in the journal.
+    let isSettlingJournal = Atomic(false)
     let dump: DumpLog?
     let log: Logger
     /// Whether MKNOD makes devices.
@@ -30,8 +35,10 @@ public final class EmbeddedFileService: FileService {
         self.dump = dump
         self.allowsDevices = allowsDevices
         log = core.log
-        writeBack = WriteBack(
-            sink: GroupSink(core: core), clock: core.clock, limits: limits, epochs: core.writeEpochs, dump: dump)
+        sink = GroupSink(core: core)
+        writeBack = WriteBack(sink: sink, clock: core.clock, limits: limits, epochs: core.writeEpochs, dump: dump)
+        core.adoptRecovered.setReceiver { [weak writeBack] in writeBack?.adopt($0) }
+        core.journalPressure.setReceiver { [weak self] in self?.settleJournalSoon() }
     }
 
     /// The policy of the store.
@@ -45,7 +52,10 @@ public final class EmbeddedFileService: FileService {
 
     /// Settles files that rest; to be called about once a second, whatever the disks do: it waits for none.
     public func settleIdleFiles() {
+        core.journal?.tick()
+        core.namespace.tick()
         writeBack.tick()
+        settleJournalSoon()
         checkDump()
         let usage = writeBack.usage
         if usage.isStuck {
@@ -54,10 +64,11 @@ public final class EmbeddedFileService: FileService {
         }
     }
 
-    /// Sees to volumes and mirrors; to be called about once a second, when the last call has returned.
+    /// Sees to volumes, mirrors and groups that are not needed any more; to be called about once a second, when the last call has returned.
     public func checkVolumes() async {
         await core.checkVolumes()
         await core.restoreMirrors()
+        await sink.sealDeadShared()
     }
 
     /// Returns why the store has failed for good, when it has: nothing can be made durable any more, and it should be
@@ -74,6 +85,7 @@ public final class EmbeddedFileService: FileService {
     /// Returns how many files' last bytes could not be made durable.
     public func close() async -> Int {
         let failures = await writeBack.settleAll()
+        await sink.sealShared()
         await dump?.close()
         await core.close()
         return failures

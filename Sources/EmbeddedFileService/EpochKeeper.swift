@@ -1,20 +1,22 @@
-// Which volumes' metadata count: the epoch and the mirror set in the superblocks.
+// Which volumes' metadata and journal count: the epoch, the mirror set and the journal's generation in the superblocks.
 //
-// A new epoch begins at each start and whenever a mirror is lost or added, and is on N − m volumes before any
-// reply depends on it. Every start sees at least N − m volumes; since k > m, N − m of N and N − m of N share at
+// A new epoch begins at each start, whenever a mirror is lost or added and whenever a replica of the journal is lost, and is
+// on N − m volumes before any reply depends on it. Every start sees at least N − m volumes; since k > m, N − m of N and N − m of N share at
 // least one volume, so a start sees the highest epoch there ever was, and with it who was a mirror then.
 //
 // No two epochs have the same number: one is begun in two steps. First N − m volumes promise a number higher than
 // any that they have promised; then the superblocks get that epoch. Whoever begins another one, after a crash in
 // between perhaps, and without the volumes that were written, meets the promise and takes a higher number.
 //
-// In the second step the mirrors come first: whoever sees the new epoch on any volume must find a mirror of it.
+// In the second step the mirrors come first: whoever sees the new epoch on any volume must find a mirror of it. The same goes
+// for the replicas of a journal's generation: N − m volumes have it before the first segment is made.
 //
 // An epoch names each mirror once, and only mirrors that are level with the namespace: which those are, the namespace
 // says. It may know more of them than are recorded, after a lack of descriptors say; never are more recorded than it
 // has, once an answer was given. What superblocks may name since an epoch was begun by half is in `named`.
 //
-// Callers take turns: the start, then the namespace thread.
+// The journal's thread begins generations, the mirrors' thread changes mirrors: they take turns, by `turn`, which is held while
+// superblocks are written. Lock order: `turn`, then `state`.
 
 internal import BlockStore
 internal import Model
@@ -34,6 +36,7 @@ final class EpochKeeper: Sendable {
     /// N − m.
     private let quorum: Int
     private let state: Mutex<State>
+    private let turn = Mutex(())
     /// A superblock that can't be written for want of a descriptor would stop the store.
     private let reserve: DescriptorReserve
 
@@ -55,6 +58,8 @@ final class EpochKeeper: Sendable {
     var epoch: Epoch { state.withLock { $0.superblock.epoch } }
     /// The mirrors that are recorded in the current epoch.
     var mirrorSet: [VolumeID] { state.withLock { $0.superblock.mirrorSet } }
+    /// The journal as it is recorded.
+    var journal: JournalGeneration { state.withLock { $0.superblock.journal } }
 
     /// Whether enough volumes take writes for a new epoch, as far as is known.
     var canAdvance: Bool { volumes.count { $0.isHealthy } >= quorum }
@@ -66,13 +71,38 @@ final class EpochKeeper: Sendable {
     ///
     /// A mirror whose volume can't be written is left out, as long as another one remains. Returns false, and the store
     /// must not go on, when none remains or too few volumes could be written.
-    func advance(mirrorSet: [VolumeID], firstLogNumber: LogNumber? = nil) -> Bool {
+    ///
+    /// - Parameter journal: where the journal is from now on, beginning in this epoch; nil: where it was.
+    func advance(mirrorSet: [VolumeID], journal: NewJournal? = nil) -> Bool {
+        turn.withLock { _ in advanceInTurn(mirrorSet: mirrorSet, journal: journal) }
+    }
+
+    /// A generation of the journal whose epoch is not known yet.
+    struct NewJournal {
+        let volumes: [VolumeID]
+        let firstNumber: LogNumber
+    }
+
+    /// Begins a new epoch with the mirrors there are and a new generation of the journal, which is returned; nil when it
+    /// could not be written, and the journal must not go on. Blocks on the disks.
+    func beginGeneration(volumes: [VolumeID], firstNumber: LogNumber) -> JournalGeneration? {
+        turn.withLock { _ in
+            let mirrors = mirrorSet
+            // A mirror that can't be written is left out by this, which costs nothing: it lacks nothing that the journal
+            // doesn't have.
+            guard advanceInTurn(mirrorSet: mirrors, journal: NewJournal(volumes: volumes, firstNumber: firstNumber))
+            else { return nil }
+            return journal
+        }
+    }
+
+    private func advanceInTurn(mirrorSet: [VolumeID], journal: NewJournal?) -> Bool {
         // In time, for all that open files want it to.
         reserve.fill()
         var seen: Set<VolumeID> = []
         var mirrors = mirrorSet.filter { id in volumes.contains { $0.id == id } && seen.insert(id).inserted }
         while !mirrors.isEmpty {
-            switch tryAdvance(mirrors, firstLogNumber) {
+            switch tryAdvance(mirrors, journal) {
             case .done: return true
             case .tooFewVolumes: return false
             case .failedMirror(let volume): mirrors.removeAll { $0 == volume }
@@ -83,7 +113,7 @@ final class EpochKeeper: Sendable {
 
     private enum Outcome { case done, tooFewVolumes, failedMirror(VolumeID) }
 
-    private func tryAdvance(_ mirrorSet: [VolumeID], _ firstLogNumber: LogNumber?) -> Outcome {
+    private func tryAdvance(_ mirrorSet: [VolumeID], _ journal: NewJournal?) -> Outcome {
         // A number that was tried is never tried again, whatever became of it.
         var next = state.withLock { state in
             state.promised = max(state.promised, state.superblock.epoch).next
@@ -101,7 +131,10 @@ final class EpochKeeper: Sendable {
         guard promises >= quorum else { return .tooFewVolumes }
 
         next.mirrorSet = mirrorSet
-        if let firstLogNumber { next.firstLogNumber = firstLogNumber }
+        if let journal {
+            next.journal = JournalGeneration(
+                epoch: next.epoch, volumes: journal.volumes, firstNumber: journal.firstNumber)
+        }
         for index in next.registeredVolumes.indices {
             let id = next.registeredVolumes[index].id
             if let volume = volumes.first(where: { $0.id == id }) {

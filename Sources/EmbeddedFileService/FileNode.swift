@@ -5,6 +5,7 @@
 //
 // Lock order: `extents`, then the context's own lock.
 
+internal import Journal
 internal import LockFree
 internal import Model
 internal import Namespace
@@ -24,15 +25,18 @@ final class FileNode: Sendable {
     /// Of everything but regular files, whose context has theirs.
     private let ownAttributes: Mutex<FileAttributes>
 
-    /// - Parameter writes: what the maps of all files' pending writes share.
-    init(_ inode: Inode, extents: [Extent], writes: EpochDomain) {
+    /// - Parameters:
+    ///   - journaled: what a start has found in the journal of the file; see RecoveredPayloads.
+    ///   - writes: what the maps of all files' pending writes share.
+    init(_ inode: Inode, extents: ExtentMap = ExtentMap(), journaled: [JournaledBytes] = [], writes: EpochDomain) {
         id = inode.id
         generation = inode.generation
         type = inode.type
         context =
             inode.type == .regular
-            ? OpenFileContext(attributes: inode.attributes, sequence: inode.writeSequence, epochs: writes) : nil
-        self.extents = Mutex(ExtentMap(extents))
+            ? OpenFileContext(
+                attributes: inode.attributes, sequence: inode.writeSequence, epochs: writes, journaled: journaled) : nil
+        self.extents = Mutex(extents)
         ownAttributes = Mutex(inode.attributes)
     }
 
@@ -40,6 +44,14 @@ final class FileNode: Sendable {
     var attributes: FileAttributes {
         if let context { return context.attributes }
         return ownAttributes.withLock { $0 }
+    }
+
+    /// Used bytes that are pending only.
+    var unrecordedBytes: UInt64 {
+        guard let context else { return 0 }
+        let stored = extents.withLock { $0.extents.reduce(0) { $0 + $1.range.count } }
+        let used = context.attributes.usedBytes
+        return used - min(used, stored)
     }
 
     /// Takes over what was recorded. For a regular file everything but size and used bytes, which run ahead

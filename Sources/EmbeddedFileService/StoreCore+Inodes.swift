@@ -104,7 +104,7 @@ extension StoreCore {
         try putEntry(name, of: inode.id, into: &directory, now: now, &transaction)
         try record(directory, &transaction)
         // Who creates a file writes to it next: its node is there then, and the first WRITE need not wait.
-        if inode.type == .regular { nodes.insert(FileNode(inode, extents: [], writes: writeEpochs)) }
+        if inode.type == .regular { nodes.insert(FileNode(inode, writes: writeEpochs)) }
         return CreatedEntry(
             entry: FileEntry(file: inode.reference, attributes: inode.attributes),
             directory: AttributeChange(before: before, after: directory.attributes))
@@ -131,6 +131,8 @@ extension StoreCore {
         var effects = Effects.none
         let isLast = inode.type == .directory || inode.linkCount <= 1
         if isLast, inode.type == .regular {
+            // What the journal holds of it goes with the node.
+            if recovered.contains(inode.id) { _ = try loadNode(inode, &transaction) }
             let extents: [Extent]
             if let node = nodes[inode.id] {
                 extents = node.extents.withLock { $0.extents }
@@ -206,22 +208,32 @@ extension StoreCore {
         return (AttributeChange(before: truncated.step.before, after: truncated.step.after), effects)
     }
 
-    /// Records an edit of a file's extents and of the live bytes of the groups it touches. Returns the groups
+    /// Records an edit of a file's extents; see the other `record`.
+    func record(
+        _ edit: ExtentMap.Edit, of file: FileID, _ transaction: inout Transaction
+    ) throws(FileError) -> [BlockGroup] {
+        try record([(file, edit)], rows: [], &transaction)
+    }
+
+    /// Records edits of files' extents and of the live bytes of the groups they touch. Returns the groups
     /// that have none left; their rows are gone then.
     ///
-    /// - Parameter rows: of groups that are new or change otherwise, with the live bytes before the edit.
+    /// - Parameter rows: of groups that are new or change otherwise, with the live bytes before the edits.
     func record(
-        _ edit: ExtentMap.Edit, of file: FileID, rows: [BlockGroup] = [], _ transaction: inout Transaction
+        _ edits: [(file: FileID, edit: ExtentMap.Edit)], rows: [BlockGroup], _ transaction: inout Transaction
     ) throws(FileError) -> [BlockGroup] {
         var rows = rows
         let given = Set(rows.map(\.id))
-        let changes = edit.liveByteChanges
+        var changes: [BlockGroupID: Int64] = [:]
+        for (_, edit) in edits { changes.merge(edit.liveByteChanges, uniquingKeysWith: +) }
         for id in changes.keys where !given.contains(id) { rows.append(try transaction.published(id)) }
 
-        for extent in edit.removed {
-            try transaction.put(.removeExtent(file: file, offset: extent.range.lowerBound))
+        for (file, edit) in edits {
+            for extent in edit.removed {
+                try transaction.put(.removeExtent(file: file, offset: extent.range.lowerBound))
+            }
+            for extent in edit.added.values { try transaction.put(.putExtent(file: file, extent)) }
         }
-        for extent in edit.added.values { try transaction.put(.putExtent(file: file, extent)) }
         var dead: [BlockGroup] = []
         for var row in rows {
             row.liveBytes = try row.liveBytes.changed(by: changes[row.id] ?? 0)

@@ -55,7 +55,7 @@ extension StoreCore {
             let dead = try await transact { [self] transaction throws(FileError) -> [BlockGroup] in
                 guard var row = try transaction.groupIfAny(group.id) else { return [BlockGroup]() }
                 row.isSealed = true
-                return try record(ExtentMap.Edit(), of: .root, rows: [row], &transaction)
+                return try record([], rows: [row], &transaction)
             }
             deleteBlocks(of: dead)
         }

@@ -2,6 +2,7 @@
 
 internal import BlockStore
 internal import FileService
+internal import Journal
 internal import LockFree
 internal import Logging
 internal import Model
@@ -24,6 +25,7 @@ struct StoreBounds: Sendable {
     var decodingBytes = StoreMemory().decodingBytes
     var cellBytes = StoreMemory().cellBytes
     var dump = DumpLog.Bounds()
+    var journal = JournalBounds()
 }
 
 /// An open store.
@@ -33,8 +35,17 @@ final class StoreCore: Sendable {
     let handleKey: HandleKey
     let epochs: EpochKeeper
     let namespace: Namespace
+    /// nil: the store is only looked at.
+    let journal: IntentJournal?
+    /// What the journal holds for files that nobody has opened since the start.
+    let recovered: RecoveredPayloads
     let volumes: VolumeSet
     let nodes: FileNodeTable
+    /// Called with files that have pending writes when they are opened: write-back must know of them. On the namespace
+    /// thread.
+    let adoptRecovered = LateCall<OpenFileContext>()
+    /// Called when the journal is half full, on its thread.
+    let journalPressure: LateCall<Void>
     private let arrivals = ArrivalOrder()
     let groups: GroupTable
     let references = GroupReferences()
@@ -58,7 +69,8 @@ final class StoreCore: Sendable {
     let mirrorRetries: Mutex<MirrorRetries>
 
     init(
-        superblock: Superblock, namespace: Namespace, volumes: VolumeSet, locks: [File], epochs: EpochKeeper,
+        superblock: Superblock, namespace: Namespace, journal: IntentJournal?, recovered: RecoveredPayloads,
+        journalPressure: LateCall<Void> = LateCall(), volumes: VolumeSet, locks: [File], epochs: EpochKeeper,
         failure: StoreFailure, clock: SystemClock, log: Logger, bounds: StoreBounds = StoreBounds()
     ) {
         self.bounds = bounds
@@ -68,6 +80,9 @@ final class StoreCore: Sendable {
         policy = superblock.defaultPolicy
         handleKey = superblock.handleKey
         self.namespace = namespace
+        self.journal = journal
+        self.recovered = recovered
+        self.journalPressure = journalPressure
         self.volumes = volumes
         self.epochs = epochs
         self.failure = failure
@@ -85,6 +100,13 @@ final class StoreCore: Sendable {
         _ body: @escaping @Sendable (inout Transaction) throws(FileError) -> Value
     ) async throws(FileError) -> Value {
         try await namespace.perform(body)
+    }
+
+    /// Like `transact`, for a body that has payload journaled; with the claims on it.
+    func transactJournaling<Value: Sendable>(
+        _ body: @escaping @Sendable (inout Transaction) throws(FileError) -> Value
+    ) async throws(FileError) -> (Value, [JournaledBytes]) {
+        try await namespace.performJournaling(body)
     }
 
     /// Like `transact`, for a body that only looks and needn't wait for what others have changed.
@@ -164,9 +186,11 @@ final class StoreCore: Sendable {
     /// The node of an inode that was just read. On the namespace thread.
     func loadNode(_ inode: Inode, _ transaction: inout Transaction) throws(FileError) -> FileNode {
         if let node = nodes[inode.id] { return node }
-        let extents = inode.type == .regular ? try transaction.allExtents(of: inode.id) : []
-        let node = FileNode(inode, extents: extents, writes: writeEpochs)
+        let extents = ExtentMap(inode.type == .regular ? try transaction.allExtents(of: inode.id) : [])
+        let journaled = recovered.take(inode.id, extents: extents)
+        let node = FileNode(inode, extents: extents, journaled: journaled, writes: writeEpochs)
         nodes.insert(node)
+        if !journaled.isEmpty, let context = node.context { adoptRecovered(context) }
         return node
     }
 
@@ -234,10 +258,19 @@ final class StoreCore: Sendable {
 
     func checkVolumes() async {
         await volumes.check(now: clock.elapsed())
+        await volumes.measureRoom(policy)
+    }
+
+    /// Whether there will be room in block groups for what the journal holds, with so many bytes more: what is promised must
+    /// be settled some day, also when the volumes are nearly full.
+    func hasRoomToSettle(_ count: Int) -> Bool {
+        let journaled = journal.map { UInt64($0.usage.bytes) } ?? 0
+        return volumes.hasRoom(forEach: (journaled + UInt64(count)) / UInt64(policy.dataUnits))
     }
 
     func close() async {
         await namespace.close()
+        await journal?.close()
         epochs.close()
         volumes.close()
         for lock in locks { lock.close() }

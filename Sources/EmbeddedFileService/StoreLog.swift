@@ -23,6 +23,8 @@ enum StoreComplaint: String, Hashable, Sendable {
     case failedDump = "pending bytes cannot be dumped and are drained out of order"
     case unreadableDump = "dumped bytes cannot be read back"
     case keptDumpFile = "a dump file was not removed"
+    case unsealedGroup = "a block group could not be sealed"
+    case unsettledJournal = "files in the journal could not be opened to be settled"
 }
 
 /// Logs complaints, as far as RepetitionLimiter admits them. May be used from any thread.

@@ -58,6 +58,18 @@ public struct StoreStatus: Codable, Sendable, Equatable {
         public var bytes: UInt64
     }
 
+    /// The intent journal of a store that is served.
+    public struct Journal: Codable, Sendable, Equatable {
+        /// Live ones, and what they take on each disk that has them; at half of the capacity their files are settled.
+        public var segments: Int
+        public var bytes: UInt64
+        public var capacityBytes: UInt64
+        /// The volumes that it is written to, by index.
+        public var replicas: [Int]
+        /// Older ones that are still being copied, since a volume failed.
+        public var segmentsShortOfReplicas: Int
+    }
+
     public var isServed: Bool
     public var storeID: String
     public var epoch: UInt64
@@ -77,6 +89,7 @@ public struct StoreStatus: Codable, Sendable, Equatable {
     /// Groups that cannot be read as a whole.
     public var unreadableBlockGroups: UInt64
     public var counters: Counters
+    public var journal: Journal?
     /// Of a store that is served.
     public var dump: Dump?
 }

@@ -15,9 +15,14 @@ final class VolumeSet: Sendable {
     private let byID: [VolumeID: Volume]
     private let nextCheck = Mutex(Duration.zero)
 
-    /// Volumes with less room get no new groups: the metadata, and the sealing of open groups, need some. A
+    /// Volumes with less room get no new data: the metadata, the journal, and settling what the journal holds, need some. A
     /// hundredth of a small disk.
     private static let reservedBytes: UInt64 = 64 << 20
+    /// The part of that which settling leaves to metadata and journal.
+    private static let reservedFromSettling: UInt64 = 16 << 20
+
+    /// Room on the fullest of the volumes that a group would be on, as it was measured last.
+    private let room = Atomic<UInt64>(.max)
 
     /// Looking at each superblock costs some 50 µs a volume.
     private static let checkInterval = Duration.seconds(10)
@@ -31,20 +36,21 @@ final class VolumeSet: Sendable {
     subscript(id: VolumeID) -> Volume? { byID[id] }
 
     /// The targets of a new group, by index of internal block; nil where there is no volume for one. `excluded`
-    /// ones had no room a moment ago.
+    /// ones had no room a moment ago. What is only settled may take a part of the reserve.
     ///
     /// The group's ordinal turns the order, so that parity and load spread over the volumes. Where volumes are
     /// missing it is the last indices, parity, that go without.
     func targets(
-        for group: BlockGroupID, policy: ErasureCodingPolicy, excluding excluded: Set<VolumeID>
+        for group: BlockGroupID, policy: ErasureCodingPolicy, excluding excluded: Set<VolumeID>, isSettling: Bool
     ) async -> [Volume?] {
+        let reserved = isSettling ? Self.reservedFromSettling : Self.reservedBytes
         var candidates: [Volume] = []
         for step in 0..<present.count {
             let volume = present[Int((group.ordinal + UInt64(step)) % UInt64(present.count))]
             guard candidates.count < policy.totalUnits else { break }
             guard volume.isHealthy, !excluded.contains(volume.id) else { continue }
             do throws(IOError) {
-                if try await volume.space().availableBytes >= Self.reservedBytes { candidates.append(volume) }
+                if try await volume.space().availableBytes >= reserved { candidates.append(volume) }
             } catch {
                 // A disk that can't even say how much room it has is no full one: the group goes without it.
                 if !error.isShortage { volume.fail(.inputOutput(error)) }
@@ -65,6 +71,20 @@ final class VolumeSet: Sendable {
     /// Whether enough volumes are healthy. Refusing a WRITE at once beats taking it and failing its COMMIT.
     func canTakeWrites(_ policy: ErasureCodingPolicy) -> Bool {
         present.count { $0.isHealthy } >= Self.minimumTargets(policy)
+    }
+
+    /// Whether new data may come in.
+    var hasRoomForData: Bool { hasRoom(forEach: 0) }
+
+    /// Whether each volume of a group would have room for so many bytes beside what is reserved.
+    func hasRoom(forEach bytes: UInt64) -> Bool { room.load(ordering: .relaxed) >= Self.reservedBytes + bytes }
+
+    /// Takes note of how much room there is. To be called about once a second: no disk fills its reserve faster.
+    func measureRoom(_ policy: ErasureCodingPolicy) async {
+        let available = await spaces().map(\.availableBytes).sorted(by: >)
+        guard !available.isEmpty else { return }
+        // With fewer volumes than a group has blocks, all of them are needed.
+        room.store(available[min(policy.totalUnits, available.count) - 1], ordering: .relaxed)
     }
 
     /// The room on each healthy volume.

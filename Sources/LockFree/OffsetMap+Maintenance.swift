@@ -65,6 +65,21 @@ extension OffsetMap {
     /// The same for one range.
     public func trim(_ range: ByteRange, through: WriteSequence) -> Trimmed { trim([range], through: through) }
 
+    /// Takes all bytes out of these entries: they are void, whatever else is there. For the maintainer, or under the lock
+    /// without which nobody is one: the entries must not have been unlinked since they were found.
+    public func trim(_ findings: [Finding]) -> Trimmed {
+        var result = Trimmed()
+        guard !findings.isEmpty else { return result }
+        domain.pinned { pin in
+            for finding in findings {
+                let taken = finding.entry.pointee.trim(0, .max, pin)
+                result.bytes += taken.bytes
+                if taken.died { result.deadEntries += 1 }
+            }
+        }
+        return result
+    }
+
     /// Unlinks what is dead of the entries that may overlap the range. Until then they take memory. Maintainer only.
     @discardableResult
     public func unlinkDead(in range: ByteRange = ByteRange(0, 1 << 63)) -> Unlinked {

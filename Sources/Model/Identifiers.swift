@@ -126,6 +126,8 @@ public struct LogNumber: RawRepresentable, Hashable, Comparable, Sendable, Custo
     public init(rawValue: UInt64) { self.rawValue = rawValue }
     public static func < (left: LogNumber, right: LogNumber) -> Bool { left.rawValue < right.rawValue }
     public var next: LogNumber { LogNumber(rawValue: rawValue + 1) }
+    /// What formatting puts into the mirrors. The journal begins with the next one.
+    public static let ofFormat = LogNumber(rawValue: 1)
     public var description: String { "\(rawValue)" }
 }
 

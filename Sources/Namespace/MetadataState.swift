@@ -1,88 +1,129 @@
-// What the namespace thread knows: the mirrors, with a cache in front of them, the numbers, and the ids
-// that may be handed out.
+// What the namespace thread knows: the mirrors, on top of them the rows that not all of them have yet, with a cache in
+// front; the numbers, and the ids that may be handed out. Bodies change the overlay, and no mirror.
 //
 // Invariants:
-// * `changed`, before the cache, and `states` show what the primary shows, the running body included.
+// * `overlay` on top of any mirror, and `states`, show what the last body left, the running one included; `changed`
+//   and the cache show a part of that.
 // * File ids below `states[.fileIDsReserved]` only; handed out once in the life of the store. They may be
-//   reserved by the same batch, since nobody hears of an id before its batch is durable.
+//   reserved by the same record, since nobody hears of an id before it is durable.
 // * Group ordinals below `durableGroupOrdinals` only, since a group's files are made before a record
 //   names it.
 //
-// Only used on the namespace thread.
+// Only used on the namespace thread, but for `durableGroupOrdinals`.
 
+internal import Journal
 internal import Model
-internal import Platform
+internal import Synchronization
 
 final class MetadataState {
     let mirrors: MirrorSet
     let cache: MetadataCache
+    let overlay: Overlay
     /// The rows that the running body has changed.
     private var changed = MetadataCache.Rows()
     private(set) var states: [StateKey: UInt64]
     /// `states` as of the start of the running body, and the keys that it changed and no mutation states yet.
     private var statesBefore: [StateKey: UInt64]
     private var unwrittenStates: Set<StateKey> = []
+    /// What the running body has changed, and the bytes that go with it.
+    private var body: [Mutation] = []
+    private var payloads: [JournalPayload] = []
+    /// Whether the running body may journal bytes: somebody takes the claims.
+    var mayJournal = false
+    /// The last record that was made.
+    private(set) var lastNumber: LogNumber
     private var nextFileID: UInt64
     private var nextGroupOrdinal: UInt64
-    private var durableGroupOrdinals: UInt64
+    private var reservedGroupOrdinals: UInt64
+    private let durableGroupOrdinals: GroupReservation
 
     /// As many ids as are reserved at a time.
     private static let fileIDsPerReservation: UInt64 = 1000
-    /// Reserved two batches ahead: a body in a batch of at most `Namespace.maxBatch` = 1024 may take two.
+    /// Reserved two batches ahead, at least: a body in a batch of at most `Namespace.maxBatch` = 1024 may take two.
     private static let groupOrdinalsPerReservation: UInt64 = 4096
 
-    init(_ mirrors: MirrorSet, cacheLimit: Int) throws(NamespaceError) {
+    /// Up to where ordinals of groups are durably reserved. Thread-safe.
+    final class GroupReservation: Sendable {
+        let ordinals: Atomic<UInt64>
+        init(_ ordinals: UInt64) { self.ordinals = Atomic(ordinals) }
+    }
+
+    /// What a body leaves for the log.
+    struct KeptBody {
+        let record: MetadataRecord
+        let payloads: [JournalPayload]
+        /// To be called when it is durable, before anybody hears of it.
+        let whenDurable: (@Sendable () -> Void)?
+    }
+
+    /// - Parameters:
+    ///   - records: all that a mirror lacks.
+    ///   - number: of the last of them, or that before the next.
+    init(
+        _ mirrors: MirrorSet, records: [MetadataRecord], lastNumber number: LogNumber, cache: MetadataCache
+    ) throws(NamespaceError) {
         self.mirrors = mirrors
-        cache = MetadataCache(limit: cacheLimit)
+        self.cache = cache
+        lastNumber = number
+        overlay = Overlay(records)
         states = try mirrors.read { mirror throws(MirrorError) in try mirror.states() }
+        states.merge(overlay.states) { $1 }
         statesBefore = states
         // What was reserved and not used in an earlier life may be on some disk: it is skipped.
         nextFileID = states[.fileIDsReserved] ?? FileID.root.rawValue + 1
         nextGroupOrdinal = states[.groupOrdinalsReserved] ?? 0
-        durableGroupOrdinals = nextGroupOrdinal
+        reservedGroupOrdinals = nextGroupOrdinal
+        durableGroupOrdinals = GroupReservation(nextGroupOrdinal)
     }
 
     // MARK: Bodies
 
-    /// Ends a body that succeeded. Returns whether it changed anything.
-    func keepBody() throws(NamespaceError) -> Bool {
+    /// Ends a body that succeeded. Returns what it leaves for the log; nil: nothing.
+    func keepBody() -> KeptBody? {
         for key in unwrittenStates.sorted(by: { $0.rawValue < $1.rawValue }) {
-            try mirrors.apply(.putState(key, states[key] ?? 0))
+            body.append(.putState(key, states[key] ?? 0))
         }
         unwrittenStates = []
         statesBefore = states
-        let hasChanged = !mirrors.body.isEmpty
-        defer { changed.removeAll() }
-        try mirrors.keepBody()
+        overlay.keepBody()
         cache.show(changed)
-        return hasChanged
+        changed.removeAll()
+        defer {
+            body = []
+            payloads = []
+        }
+        guard !body.isEmpty || !payloads.isEmpty else { return nil }
+        lastNumber = lastNumber.next
+        var whenDurable: (@Sendable () -> Void)?
+        if let reserved = states[.groupOrdinalsReserved], reserved != reservedGroupOrdinals {
+            reservedGroupOrdinals = reserved
+            whenDurable = { [durableGroupOrdinals] in
+                durableGroupOrdinals.ordinals.store(reserved, ordering: .releasing)
+            }
+        }
+        return KeptBody(
+            record: MetadataRecord(number: lastNumber, mutations: body), payloads: payloads, whenDurable: whenDurable)
     }
 
     /// Ends a body that failed: as if it had not been. Ids that it took stay taken.
-    func dropBody() throws(NamespaceError) {
+    func dropBody() {
         states = statesBefore
         unwrittenStates = []
         changed.removeAll()
-        try mirrors.dropBody()
+        body = []
+        payloads = []
+        overlay.dropBody()
     }
 
     /// To be called at the start of a batch: sees to it that block group ids don't run out in it.
-    func reserveGroupIDs() throws(NamespaceError) {
-        guard durableGroupOrdinals - nextGroupOrdinal < Self.groupOrdinalsPerReservation / 2 else { return }
-        set(.groupOrdinalsReserved, durableGroupOrdinals + Self.groupOrdinalsPerReservation)
-        _ = try keepBody()
+    func reserveGroupIDs() -> KeptBody? {
+        guard reservedGroupOrdinals - nextGroupOrdinal < Self.groupOrdinalsPerReservation else { return nil }
+        set(.groupOrdinalsReserved, reservedGroupOrdinals + Self.groupOrdinalsPerReservation)
+        return keepBody()
     }
 
-    /// Makes all that was kept durable.
-    func commit() throws(NamespaceError) {
-        do throws(NamespaceError) {
-            try mirrors.commit()
-        } catch {
-            cache.close()
-            throw error
-        }
-        durableGroupOrdinals = states[.groupOrdinalsReserved] ?? 0
-    }
+    /// All mirrors have the batch.
+    func dropApplied(_ batch: Applier.AppliedBatch) { overlay.drop(batch.changes, through: batch.number) }
 
     // MARK: Changing
 
@@ -90,38 +131,40 @@ final class MetadataState {
         switch mutation {
         case .putInode(let inode):
             count(try self.inode(inode.id), by: -1)
-            try mirrors.apply(mutation)
             count(inode, by: 1)
             change(inode.id, to: .present(inode))
         case .removeInode(let id):
-            let old = try inode(id)
-            try mirrors.apply(mutation)
-            count(old, by: -1)
+            count(try inode(id), by: -1)
             change(id, to: .absent)
         case .putEntry(let directory, let name, let cookie, let child):
             precondition(cookie >= Inode.firstCookie && cookie <= UInt64(Int64.max))
-            try mirrors.apply(mutation)
             change(
                 MetadataCache.EntryKey(directory: directory, name: name),
                 to: .present(EntryRow(name: name, cookie: cookie, child: child)))
         case .removeEntry(let directory, let name):
-            try mirrors.apply(mutation)
             change(MetadataCache.EntryKey(directory: directory, name: name), to: .absent)
-        case .putExtent, .removeExtent:
-            try mirrors.apply(mutation)
+        case .putExtent, .removeExtent, .removeExtents: break
         case .putGroup(let group):
-            let isNew = try self.group(group.id) == nil
-            try mirrors.apply(mutation)
-            if isNew { add(1, to: .groupCount) }
+            if try self.group(group.id) == nil { add(1, to: .groupCount) }
         case .removeGroup(let id):
-            let isThere = try group(id) != nil
-            try mirrors.apply(mutation)
-            if isThere { add(-1, to: .groupCount) }
+            if try group(id) != nil { add(-1, to: .groupCount) }
         case .putState(let key, let value):
-            try mirrors.apply(mutation)
+            body.append(mutation)
             states[key] = value
+            return
         }
+        body.append(mutation)
+        overlay.applyForBody(mutation, as: lastNumber.next)
     }
+
+    func journal(_ payloads: [JournalPayload]) {
+        precondition(mayJournal, "nobody would take the claims")
+        self.payloads += payloads
+    }
+
+    func changedInode(_ id: FileID) -> MetadataCache.Known<Inode>? { changed.inodes[id] }
+
+    func changedEntry(_ key: MetadataCache.EntryKey) -> MetadataCache.Known<EntryRow>? { changed.entries[key] }
 
     private func change(_ id: FileID, to inode: MetadataCache.Known<Inode>) {
         cache.hide(id)
@@ -150,35 +193,6 @@ final class MetadataState {
         add(sign &* Int64(bitPattern: inode.usedBytes), to: .usedBytes)
     }
 
-    // MARK: Reading
-
-    func inode(_ id: FileID) throws(NamespaceError) -> Inode? {
-        if let known = changed.inodes[id] ?? cache.inode(id) { return known.value }
-        let inode = try mirrors.read { mirror throws(MirrorError) in try mirror.inode(id) }
-        cache.add(MetadataCache.Known(inode), for: id)
-        return inode
-    }
-
-    /// The inode of a file that other rows name: one that is missing is damage.
-    func existingInode(_ id: FileID) throws(NamespaceError) -> Inode {
-        if let inode = (changed.inodes[id] ?? cache.inode(id))?.value { return inode }
-        let inode = try mirrors.read { mirror throws(MirrorError) in try mirror.existingInode(id) }
-        cache.add(.present(inode), for: id)
-        return inode
-    }
-
-    func entry(_ directory: FileID, _ name: FileName) throws(NamespaceError) -> EntryRow? {
-        let key = MetadataCache.EntryKey(directory: directory, name: name)
-        if let known = changed.entries[key] ?? cache.entry(key) { return known.value }
-        let entry = try mirrors.read { mirror throws(MirrorError) in try mirror.entry(directory, name) }
-        cache.add(MetadataCache.Known(entry), for: key)
-        return entry
-    }
-
-    func group(_ id: BlockGroupID) throws(NamespaceError) -> BlockGroup? {
-        try mirrors.read { mirror throws(MirrorError) in try mirror.group(id) }
-    }
-
     // MARK: Ids
 
     func newFileID() -> FileID {
@@ -190,7 +204,9 @@ final class MetadataState {
     }
 
     func newGroupID() throws(NamespaceError) -> BlockGroupID {
-        guard nextGroupOrdinal < durableGroupOrdinals else { throw .outOfGroupIDs }
+        guard nextGroupOrdinal < durableGroupOrdinals.ordinals.load(ordering: .acquiring) else {
+            throw .outOfGroupIDs
+        }
         defer { nextGroupOrdinal += 1 }
         return BlockGroupID(ordinal: nextGroupOrdinal)
     }

@@ -1,24 +1,28 @@
-// The namespace: inodes, entries, extents and block groups, in SQLite on several mirrors.
+// The namespace: inodes, entries, extents and block groups, in SQLite on several mirrors, with the log in front.
 //
-// Bodies run on the namespace thread, one after another, each on what the ones before it left. Those that
-// queued up while a commit was going on share the next transaction: one sync for each mirror, however many
-// they are. Who changed something is answered when the change is durable on every mirror.
+// Bodies run on the namespace thread, one after another, each on what the ones before it left. What a body changed is
+// one record. It is appended to the log, and the thread goes on with the next body; who changed something is answered
+// when the log has made it durable, and never waits for a mirror. The applier (Applying) brings the mirrors forward
+// later; until then the rows are in memory (Overlay).
 //
-// Lock order: `queue` is the only lock, taken alone, and never held while a body runs.
+// Lock order: `queue` is taken alone, and never held while a body runs.
 
+public import Journal
 public import Model
 internal import Platform
 internal import Synchronization
 
 /// An open namespace. Thread-safe. `close` must be called before the last reference goes.
 public final class Namespace: Sendable {
-    /// The most bodies that share a transaction: bounds how long the first of them waits for the last.
+    /// The most bodies that are run before their entries are appended.
     static let maxBatch = 1024
 
     /// A body with its caller.
     fileprivate struct Request: Sendable {
         /// Whether the answer may say something only once it is durable.
         let waits: Bool
+        /// Whether somebody takes the claims on bytes that the body journals.
+        let mayJournal: Bool
         let run: @Sendable (inout Transaction) -> Outcome
         /// Answers without running the body.
         let refuse: @Sendable (NamespaceError) -> Void
@@ -26,9 +30,9 @@ public final class Namespace: Sendable {
 
     fileprivate enum Outcome {
         /// The body returned; to be called when that is true: with an error, if it doesn't become durable.
-        case returned(@Sendable (NamespaceError?) -> Void)
-        /// The body threw.
-        case threw(@Sendable () -> Void)
+        case returned(@Sendable (Result<[JournaledBytes], NamespaceError>) -> Void)
+        /// The body threw; with an error, if what it saw doesn't become durable.
+        case threw(@Sendable (NamespaceError?) -> Void)
     }
 
     private struct Queue {
@@ -39,30 +43,47 @@ public final class Namespace: Sendable {
     }
 
     /// Lets the state, which only the namespace thread uses, be held by a Sendable class.
-    private struct Confined: @unchecked Sendable { let state: MetadataState }
+    struct Confined: @unchecked Sendable { let state: MetadataState }
 
     private let queue = Mutex(Queue())
-    private let thread = WorkThread(name: "namespace")
+    private let thread: WorkThread
     private let confined: Confined
     private let cache: MetadataCache
-    private let fileSystem: FileSystem
-    private let isForReading: Bool
+    private let backlog: Backlog
+    private let failure: FailureLatch
+    private let log: MetadataLog?
+    let mirrors: MirrorSet
+    let applier: Applier
+    let fileSystem: FileSystem
 
-    init(_ state: MetadataState, _ fileSystem: FileSystem, isForReading: Bool) {
-        self.isForReading = isForReading
-        confined = Confined(state: state)
+    /// - Parameter log: nil: for reading only.
+    init(
+        _ state: MetadataState, backlog: Backlog, failure: FailureLatch, applying: WorkThread, log: MetadataLog?,
+        fileSystem: FileSystem
+    ) {
+        let confined = Confined(state: state)
+        let thread = WorkThread(name: "namespace")
+        self.confined = confined
+        self.thread = thread
         cache = state.cache
+        mirrors = state.mirrors
+        self.backlog = backlog
+        self.failure = failure
+        self.log = log
         self.fileSystem = fileSystem
+        applier = Applier(
+            thread: applying, mirrors: state.mirrors, backlog: backlog, log: log,
+            onApplied: { batch in thread.submit { confined.state.dropApplied(batch) } })
     }
 
     /// Runs `body` on the namespace thread, in the order of the calls. It reads through the transaction and
     /// changes through `Transaction.mutate`; all its changes become one record.
     ///
-    /// * This returns when what the body changed, and what it saw of earlier bodies, is durable on every mirror:
+    /// * This returns when what the body changed, and what it saw of earlier bodies, is durable in the log:
     ///   also a body that found nothing to change may be answered to a client as done.
     /// * If it throws, its changes are dropped and the error is passed on, no sooner than that.
-    /// * If the changes can't be made durable, this throws the `NamespaceError` as a `Failure`. It is then
-    ///   not known whether they are.
+    /// * If the changes, or those it saw, can't be made durable, this throws the `NamespaceError` as a `Failure`. It is
+    ///   then not known whether they are.
     /// * Since bodies run one at a time and in the order of their records, a body may also change state of
     ///   the caller that must follow that order, under the caller's own short locks. It must not wait for
     ///   anything else. Note that this happens before the record is durable.
@@ -71,7 +92,15 @@ public final class Namespace: Sendable {
     public nonisolated(nonsending) func perform<Value: Sendable, Failure: NamespaceFailure>(
         _ body: @escaping @Sendable (inout Transaction) throws(Failure) -> Value
     ) async throws(Failure) -> Value {
-        try await run(body, waits: true)
+        try await run(body, waits: true).value
+    }
+
+    /// Like `perform`, for bodies that also journal bytes of files (`Transaction.journal`): these become durable with
+    /// what the body changed, or not at all. Returns the claims on them, in their order.
+    public nonisolated(nonsending) func performJournaling<Value: Sendable, Failure: NamespaceFailure>(
+        _ body: @escaping @Sendable (inout Transaction) throws(Failure) -> Value
+    ) async throws(Failure) -> (value: Value, claims: [JournaledBytes]) {
+        try await run(body, waits: true, mayJournal: true)
     }
 
     /// Like `perform`, for bodies that only look: answered at once after they ran. What they saw of earlier
@@ -79,24 +108,27 @@ public final class Namespace: Sendable {
     public nonisolated(nonsending) func read<Value: Sendable, Failure: NamespaceFailure>(
         _ body: @escaping @Sendable (inout Transaction) throws(Failure) -> Value
     ) async throws(Failure) -> Value {
-        try await run(body, waits: false)
+        try await run(body, waits: false).value
     }
 
     private nonisolated(nonsending) func run<Value: Sendable, Failure: NamespaceFailure>(
-        _ body: @escaping @Sendable (inout Transaction) throws(Failure) -> Value, waits: Bool
-    ) async throws(Failure) -> Value {
-        let result: Result<Value, Failure> = await withUnsafeContinuation { continuation in
+        _ body: @escaping @Sendable (inout Transaction) throws(Failure) -> Value, waits: Bool, mayJournal: Bool = false
+    ) async throws(Failure) -> (value: Value, claims: [JournaledBytes]) {
+        let result: Result<(value: Value, claims: [JournaledBytes]), Failure> = await withUnsafeContinuation {
+            continuation in
             submit(
                 Request(
-                    waits: waits,
+                    waits: waits, mayJournal: mayJournal,
                     run: { transaction in
                         do throws(Failure) {
                             let value = try body(&transaction)
-                            return .returned { error in
-                                continuation.resume(returning: error.map { .failure(Failure($0)) } ?? .success(value))
+                            return .returned { result in
+                                continuation.resume(returning: result.map { (value, $0) }.mapError { Failure($0) })
                             }
                         } catch {
-                            return .threw { continuation.resume(returning: .failure(error)) }
+                            return .threw { lost in
+                                continuation.resume(returning: .failure(lost.map { Failure($0) } ?? error))
+                            }
                         }
                     },
                     refuse: { continuation.resume(returning: .failure(Failure($0))) }))
@@ -130,71 +162,14 @@ public final class Namespace: Sendable {
         }
     }
 
-    /// Copies the state to a new mirror, in place of whatever is there, and makes it one of the mirrors. Bodies
-    /// wait meanwhile.
-    ///
-    /// When this returns, everything that was answered is on the mirror, and `record` has said that it counts as one.
-    /// If this throws it is none; a copy that failed has left nothing behind that wasn't there before.
-    /// - Parameter record: is given all mirrors, the new one included, on the namespace thread, so that none can fail
-    ///   or be dropped between the copy and its record: the place to write down, durably, which those are. It may
-    ///   block. Returns whether the new one is recorded; if not, it is given up and `onMirrorFailure` is told.
-    public func addMirror(
-        _ location: MirrorLocation, record: @escaping @Sendable (_ mirrors: [VolumeID]) -> Bool
-    ) async throws(NamespaceError) {
-        let isClosed = queue.withLock { $0.isClosed }
-        guard !isClosed else { throw .closed }
-        try await thread.run { [self] () throws(NamespaceError) in
-            let mirrors = confined.state.mirrors
-            guard !mirrors.volumes.contains(location.volume) else {
-                throw .inputOutput("\(location.path) is a mirror already")
-            }
-            try mirrors.add(try copy(to: location, from: try mirrors.committed()), record: record)
-        }
+    /// Sees to it that what has waited for a second is applied to the mirrors. To be called about once a second;
+    /// doesn't block.
+    public func tick() {
+        if backlog.tick() { applier.schedule() }
     }
 
-    /// Builds and opens a mirror with the content of the first of the sources that is whole.
-    private func copy(to location: MirrorLocation, from sources: [Mirror]) throws(NamespaceError) -> Mirror {
-        var reasons: [String] = []
-        for source in sources {
-            do throws(MirrorError) {
-                try Mirror.build(at: location, fileSystem, copying: source.connection)
-                return try Mirror(location, fileSystem)
-            } catch {
-                reasons.append("\(location.path), from \(source.location.path): \(error)")
-                // Another source wouldn't make the target's disk better.
-                if case .sqlite = error { break }
-            }
-        }
-        throw .inputOutput(reasons.joined(separator: "; "))
-    }
-
-    /// Gives up the mirror on a volume that has failed, if there is one; `onMirrorFailure` is told as of any other.
-    public func dropMirror(on volume: VolumeID) async throws(NamespaceError) {
-        let isClosed = queue.withLock { $0.isClosed }
-        guard !isClosed else { throw .closed }
-        try await thread.run { [self] () throws(NamespaceError) in
-            try confined.state.mirrors.giveUp(volume, because: "its volume has failed")
-        }
-    }
-
-    /// The volumes whose mirrors are in use; throws when nothing works any more.
-    public func mirrorVolumes() async throws(NamespaceError) -> [VolumeID] {
-        try await withMirrors { $0 }
-    }
-
-    /// Runs `body` with the volumes whose mirrors are in use, on the namespace thread, so that they are what they are
-    /// until it returns. It may block. Throws when nothing works any more.
-    public func withMirrors<Value: Sendable>(
-        _ body: @escaping @Sendable (_ mirrors: [VolumeID]) -> Value
-    ) async throws(NamespaceError) -> Value {
-        let isClosed = queue.withLock { $0.isClosed }
-        guard !isClosed else { throw .closed }
-        return try await thread.run { [self] () throws(NamespaceError) in
-            body(try confined.state.mirrors.committed().map(\.location.volume))
-        }
-    }
-
-    /// Finishes what was submitted, and closes the mirrors. Later calls throw `closed`.
+    /// Finishes what was submitted, applies all of it to the mirrors, and closes them: a start finds nothing to apply
+    /// then. Later calls throw `closed`.
     public func close() async {
         let wasClosed = queue.withLock { queue in
             defer { queue.isClosed = true }
@@ -203,10 +178,26 @@ public final class Namespace: Sendable {
         guard !wasClosed else { return }
         await thread.run { [self] in
             while runBatch() {}
-            confined.state.mirrors.close()
         }
+        if let log {
+            // An error is one of the entries before, too, and has failed the namespace.
+            await withUnsafeContinuation { continuation in log.barrier { _ in continuation.resume() } }
+        }
+        await applier.thread.run { [self] in
+            do throws(NamespaceError) {
+                try applier.applyAll()
+                // What was only looked at is left as it is.
+                mirrors.close(properly: log != nil)
+            } catch {
+                // It was told of. The next start applies what is missing here.
+                mirrors.close(properly: false)
+            }
+        }
+        applier.thread.stop()
         thread.stop()
     }
+
+    var isClosed: Bool { queue.withLock { $0.isClosed } }
 
     /// Bodies that wait for the next batch.
     var queuedRequests: Int { queue.withLock { $0.requests.count } }
@@ -224,14 +215,14 @@ public final class Namespace: Sendable {
         if mustSchedule { schedule() }
     }
 
-    /// One batch for each piece of work, so that `addMirror` and `close` get their turn in between.
+    /// One batch for each piece of work, so that the overlay may forget what was applied in between.
     private func schedule() {
         thread.submit { [self] in
             if runBatch() { schedule() }
         }
     }
 
-    /// Runs the bodies that wait and makes their changes durable. Returns whether more wait by now; if not,
+    /// Runs the bodies that wait and appends what they leave to the log. Returns whether more wait by now; if not,
     /// the next one schedules again.
     private func runBatch() -> Bool {
         let requests = queue.withLock { queue in
@@ -248,41 +239,81 @@ public final class Namespace: Sendable {
 
     private func run(_ requests: [Request]) {
         let state = confined.state
+        backlog.waitForRoom { applier.schedule() }
+        var kept: [(MetadataState.KeptBody, @Sendable (Result<[JournaledBytes], NamespaceError>) -> Void)] = []
         var waiting: [@Sendable (NamespaceError?) -> Void] = []
-        do throws(NamespaceError) {
-            if !isForReading { try state.reserveGroupIDs() }
-        } catch {
-            for request in requests { request.refuse(error) }
-            return
+        if log != nil, failure.error == nil, let reservation = state.reserveGroupIDs() {
+            kept.append((reservation, { _ in }))
         }
         for request in requests {
-            if let failure = state.mirrors.failure {
-                request.refuse(failure)
+            if let error = failure.error {
+                request.refuse(error)
                 continue
             }
+            state.mayJournal = request.mayJournal
             var transaction = Transaction(state: state)
             switch request.run(&transaction) {
             case .returned(let answer):
-                do throws(NamespaceError) {
-                    let changed = try state.keepBody()
-                    if changed || request.waits { waiting.append(answer) } else { answer(nil) }
-                } catch {
-                    answer(error)
+                if let body = state.keepBody() {
+                    kept.append((body, answer))
+                } else if request.waits {
+                    waiting.append { answer($0.map { .failure($0) } ?? .success([])) }
+                } else {
+                    answer(.success([]))
                 }
             case .threw(let answer):
-                // If taking its changes back fails, so does the namespace, and that is told to all others.
-                try? state.dropBody()
-                if request.waits { waiting.append { _ in answer() } } else { answer() }
+                state.dropBody()
+                if request.waits { waiting.append(answer) } else { answer(nil) }
             }
         }
-        var outcome: NamespaceError?
-        do throws(NamespaceError) {
-            try state.commit()
-        } catch {
-            outcome = error
+        for (body, answer) in kept { append(body, answer) }
+        guard !waiting.isEmpty else { return }
+        guard let log, !backlog.isDurable(through: state.lastNumber) else {
+            for answer in waiting { answer(failure.error) }
+            return
         }
-        for answer in waiting { answer(outcome) }
-        // A failure is kept by the mirror set, for the next batch.
-        try? state.mirrors.checkpointIfDue()
+        log.barrier { [failure, waiting] error in
+            let outcome = error.map { failure.fail(.failed("\($0)")) }
+            for answer in waiting { answer(outcome) }
+        }
+    }
+
+    /// Appends what a body left to the log; `answer` is called when it is durable.
+    private func append(
+        _ body: MetadataState.KeptBody, _ answer: @escaping @Sendable (Result<[JournaledBytes], NamespaceError>) -> Void
+    ) {
+        guard let log else { preconditionFailure("a change of what is open for reading") }
+        let entry = JournalEntry(number: body.record.number, record: body.record.encoded(), payloads: body.payloads)
+        backlog.append(body.record, bytes: entry.record.count)
+        log.append(entry) { [backlog, applier, failure] result in
+            switch result {
+            case .success(let claims):
+                body.whenDurable?()
+                if backlog.noteDurable(entry.number) { applier.schedule() }
+                answer(.success(claims))
+            case .failure(let error):
+                answer(.failure(failure.fail(.failed("\(error)"))))
+            }
+        }
+    }
+
+    /// Begins an epoch and reserves ids: blocks until that is durable. Before the first body.
+    func begin(_ epoch: Epoch) throws(NamespaceError) {
+        let state = confined.state
+        state.set(.epoch, epoch.rawValue)
+        guard let body = state.reserveGroupIDs() else { preconditionFailure("no ids are there at the start") }
+        let outcome = Monitor<NamespaceError??>(nil)
+        append(body) { result in
+            let error: NamespaceError? = if case .failure(let error) = result { error } else { nil }
+            outcome.withLock { $0 = .some(error) }
+        }
+        if let error = outcome.wait({ $0 }) { throw error }
+    }
+
+    /// Gives up what `open` has begun.
+    func abandon() {
+        applier.thread.stop()
+        mirrors.close(properly: false)
+        thread.stop()
     }
 }

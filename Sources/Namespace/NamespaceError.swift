@@ -2,8 +2,8 @@
 
 /// What went wrong with the namespace as a whole or with a mirror; not with one caller's request.
 public enum NamespaceError: Error, Hashable, Sendable, CustomStringConvertible {
-    /// No mirror is left, or the mirrors that are left may not go on. Nothing is answered any more, since
-    /// nothing would be durable.
+    /// The log has failed, or no mirror is left, or the mirrors that are left may not go on. Nothing is answered any more,
+    /// since nothing would be durable.
     case failed(String)
     /// A row's checksum doesn't match, on every mirror.
     case damaged(String)
@@ -19,6 +19,8 @@ public enum NamespaceError: Error, Hashable, Sendable, CustomStringConvertible {
     case unsupportedVersion(UInt64)
     /// A mirror has an epoch that is higher than the one to open.
     case staleEpoch(String)
+    /// The records that were recovered don't begin where a mirror ends, or don't reach as far as one does.
+    case incompleteLog(String)
     /// No mirror could be read, written or copied.
     case inputOutput(String)
 
@@ -32,6 +34,7 @@ public enum NamespaceError: Error, Hashable, Sendable, CustomStringConvertible {
         case .wrongStore(let path): "\(path) belongs to another store"
         case .unsupportedVersion(let version): "metadata of version \(version) cannot be used"
         case .staleEpoch(let reason): reason
+        case .incompleteLog(let reason): "the log and the mirrors don't fit: \(reason)"
         case .inputOutput(let reason): reason
         }
     }

@@ -1,5 +1,6 @@
 // What a body sees of the namespace.
 
+public import Journal
 public import Model
 
 /// An entry of a directory.
@@ -51,10 +52,8 @@ public struct Transaction: ~Copyable {
     public mutating func entries(
         _ directory: FileID, after cookie: UInt64, limit: Int
     ) throws(NamespaceError) -> [NamespaceEntry] {
-        try state.mirrors.read { mirror throws(MirrorError) in
-            try mirror.entries(directory, after: cookie, limit: limit).map {
-                NamespaceEntry(name: $0.name, cookie: $0.cookie, child: $0.child)
-            }
+        try state.entries(directory, after: cookie, limit: limit).map {
+            NamespaceEntry(name: $0.name, cookie: $0.cookie, child: $0.child)
         }
     }
 
@@ -63,16 +62,14 @@ public struct Transaction: ~Copyable {
         _ file: FileID, overlapping range: ByteRange? = nil
     ) throws(NamespaceError) -> [Extent] {
         let range = range ?? ByteRange(0, Limits.maxFileBytes)
-        return try state.mirrors.read { mirror throws(MirrorError) in
-            try mirror.extents(file, overlapping: range)
-        }
+        return try state.extents(file, overlapping: range)
     }
 
     /// All extents of a file that has an inode, whole, in order, checked against the inode: none overlaps another, and
     /// none is missing. A mirror on which they contradict each other is damaged, and another one is asked. Not from the
     /// cache.
     public mutating func allExtents(_ file: FileID) throws(NamespaceError) -> [Extent] {
-        try state.mirrors.read { mirror throws(MirrorError) in try mirror.allExtents(file) }
+        try state.allExtents(file)
     }
 
     /// The group that an extent names, with at least the bytes up to `end`. A mirror that lacks it is damaged, and
@@ -80,7 +77,7 @@ public struct Transaction: ~Copyable {
     public mutating func existingGroup(
         _ id: BlockGroupID, holding end: UInt64 = 0
     ) throws(NamespaceError) -> BlockGroup {
-        try state.mirrors.read { mirror throws(MirrorError) in try mirror.existingGroup(id, holding: end) }
+        try state.existingGroup(id, holding: end)
     }
 
     /// Not from the cache.
@@ -90,7 +87,7 @@ public struct Transaction: ~Copyable {
     public mutating func groups(
         after id: BlockGroupID?, limit: Int
     ) throws(NamespaceError) -> [BlockGroup] {
-        try state.mirrors.read { mirror throws(MirrorError) in try mirror.groups(after: id, limit: limit) }
+        try state.groups(after: id, limit: limit)
     }
 
     /// nil when it was never put.
@@ -108,7 +105,8 @@ public struct Transaction: ~Copyable {
     public mutating func newFileID() -> FileID { state.newFileID() }
 
     /// An id that no group has or had, durably reserved: files may be named by it at once, before a record
-    /// says that there is such a group. Throws `outOfGroupIDs` when a batch takes more than thousands.
+    /// says that there is such a group. Throws `outOfGroupIDs` when thousands are taken before the log has made a
+    /// reservation durable.
     public mutating func newGroupID() throws(NamespaceError) -> BlockGroupID { try state.newGroupID() }
 
     /// Changes something. If the body throws, nothing of it stays.
@@ -119,6 +117,11 @@ public struct Transaction: ~Copyable {
         if case .putState(let key, _) = mutation { precondition(key.rawValue >= StateKey.firstFree.rawValue) }
         try state.apply(mutation)
     }
+
+    /// Adds bytes of files that are to become durable with the body's record, and in its place in the one order.
+    ///
+    /// - Precondition: the body is one of `Namespace.performJournaling`.
+    public mutating func journal(_ payloads: [JournalPayload]) { state.journal(payloads) }
 
     /// Raises the epoch, after the mirror set was changed. Lowering is ignored.
     public mutating func raiseEpoch(to epoch: Epoch) {

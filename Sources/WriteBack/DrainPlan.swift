@@ -34,23 +34,29 @@ public struct DrainReader {
     }
 }
 
-/// What a turn of the write-back task drains. The bytes stay visible to readers in the pending writes
-/// until the sink has published them.
+/// What a turn of the write-back task makes durable: some by striping it, some in the journal. The bytes stay visible to
+/// readers in the pending writes; what is striped until the sink has published it.
 public struct DrainPlan: Sendable {
-    /// In offset order, not overlapping, none empty.
+    /// To be striped: in offset order, not overlapping, none empty. Some of it may be in the journal already. Together a
+    /// multiple of a stripe, unless `mayPad`.
     public let runs: [DrainRun]
+    /// To be journaled: each one write, or what has not been striped of one, in offset order, each in one go. They may
+    /// overlap each other, never a run.
+    public let journaling: [PendingWrite]
+    /// The runs may end inside of a stripe: nobody can wait until it is full.
+    public let mayPad: Bool
     /// Every byte in `runs` was written with at most this sequence, and no older byte of the same place is
     /// still pending: what the runs publish carries it.
     public let sequence: WriteSequence
-    /// The lowest sequence of what was pending and is not in `runs`, even if something newer was on top; nil if nothing
-    /// is left.
+    /// The lowest sequence of what was pending, is not durable, and is not made so by this, even if something newer was on
+    /// top; nil if nothing is left.
     let oldestLeft: WriteSequence?
     /// The file rests: the sink is to keep nothing open for it afterwards.
     public let rests: Bool
     /// Where the next turn begins, if there were more runs than one takes.
     let nextRunOffset: UInt64?
 
-    /// Whether `runs` is all that was written up to `sequence`.
+    /// Whether all that was written up to `sequence` is durable afterwards.
     public var coversEverything: Bool { oldestLeft == nil }
 
     /// Everything up to this is durable when the plan is carried out.
@@ -58,7 +64,16 @@ public struct DrainPlan: Sendable {
         oldestLeft.map { min(sequence, WriteSequence(rawValue: $0.rawValue - 1)) } ?? sequence
     }
 
+    /// To be striped.
     public var byteCount: Int { runs.reduce(0) { $0 + Int($1.range.count) } }
+
+    /// To be journaled.
+    public var journalingByteCount: Int { journaling.reduce(0) { $0 + Int($1.range.count) } }
+
+    /// Whether something is striped, and all that there is to lose is in the journal already.
+    public var losesNothing: Bool {
+        journaling.isEmpty && !runs.isEmpty && runs.allSatisfy { $0.pieces.allSatisfy(\.bytes.isJournaled) }
+    }
 }
 
 /// A turn of one file's write-back task: the plan and the right to carry it out. There is at most one of a
@@ -66,6 +81,12 @@ public struct DrainPlan: Sendable {
 struct DrainTurn: ~Copyable {
     let file: FileID
     let plan: DrainPlan
+    /// Those of `plan.journaling`.
+    let journaling: [OffsetMap.Finding]
+    /// What lies wholly below what is durable when the plan is carried out.
+    let covered: [OffsetMap.Finding]
+    /// Afterwards so much of the file is in the journal, in pieces, that it is to be striped.
+    let hasTooManyPieces: Bool
 }
 
 /// A turn that moves payload from memory to the dump.

@@ -1,4 +1,5 @@
-// Chooses what a turn of a file's write-back task drains: which runs, and what is left.
+// Chooses what a turn of a file's write-back task does with what is pending: which runs are striped, what is journaled, and
+// what is left.
 
 internal import LockFree
 internal import Model
@@ -6,9 +7,14 @@ internal import Model
 /// How much of the pending writes is wanted out.
 enum DrainDemand: Int, Comparable {
     case none, fullStripes
-    /// Memory: full stripes, or dumping if there are none.
+    /// Memory: full stripes, or letting go of what is journaled, or dumping if there is neither.
     case relief
-    case everything, rest
+    /// Durable: striped, or in the journal.
+    case everything
+    /// The same, and nothing stays open.
+    case rest
+    /// Out of the journal: striped, whether that makes full stripes or not.
+    case unjournal
     static func < (left: DrainDemand, right: DrainDemand) -> Bool { left.rawValue < right.rawValue }
 }
 
@@ -18,6 +24,8 @@ struct DrainPlanner {
     struct Run {
         let range: ByteRange
         let findings: Range<Int>
+        /// How many of these are not in the journal.
+        let newCount: Int
     }
 
     /// Ordered by where they begin.
@@ -25,7 +33,8 @@ struct DrainPlanner {
     /// In order; between any two is a gap.
     let runs: [Run]
 
-    init(_ map: OffsetMap, through: WriteSequence) {
+    /// - Parameter onlyNew: runs of which all is in the journal are passed over.
+    init(_ map: OffsetMap, through: WriteSequence, onlyNew: Bool = false) {
         var findings: [OffsetMap.Finding] = []
         map.forEach(through: through) {
             findings.append($0)
@@ -33,16 +42,18 @@ struct DrainPlanner {
         }
         var runs: [Run] = []
         for (index, finding) in findings.enumerated() {
+            let new = finding.pending.isJournaled ? 0 : 1
             if let last = runs.last, last.range.upperBound >= finding.range.lowerBound {
                 let end = max(last.range.upperBound, finding.range.upperBound)
                 runs[runs.count - 1] = Run(
-                    range: ByteRange(last.range.lowerBound, end), findings: last.findings.lowerBound..<index + 1)
+                    range: ByteRange(last.range.lowerBound, end), findings: last.findings.lowerBound..<index + 1,
+                    newCount: last.newCount + new)
             } else {
-                runs.append(Run(range: finding.range, findings: index..<index + 1))
+                runs.append(Run(range: finding.range, findings: index..<index + 1, newCount: new))
             }
         }
         self.findings = findings
-        self.runs = runs
+        self.runs = onlyNew ? runs.filter { $0.newCount > 0 } : runs
     }
 
     /// Bytes that lie in full stripes of runs.
@@ -50,16 +61,52 @@ struct DrainPlanner {
         runs.reduce(0) { $0 + Int($1.range.count) / stripeSizeBytes * stripeSizeBytes }
     }
 
-    /// Whether more than half of what is pending lies below newer bytes.
+    /// Whether more than half of what is pending in the runs lies below newer bytes.
     var isMostlyCovered: Bool {
-        findings.reduce(0) { $0 + $1.range.count } > 2 * runs.reduce(0) { $0 + $1.range.count }
+        let written = runs.reduce(0) { $0 + findings[$1.findings].reduce(0) { $0 + $1.range.count } }
+        return written > 2 * runs.reduce(0) { $0 + $1.range.count }
     }
 
-    /// What a turn takes: of each chosen run its beginning, or all.
+    /// Whether something is not in the journal.
+    var hasNew: Bool { runs.contains { $0.newCount > 0 } }
+
+    /// How many pieces are in the journal.
+    var journaledCount: Int { findings.count { $0.pending.isJournaled } }
+
+    /// What a turn takes.
     struct Choice {
-        var runs: [(run: Run, range: ByteRange)] = []
+        struct Part {
+            let run: Run
+            /// What is striped of the run: its beginning, or all, or nothing.
+            var end: UInt64
+            /// Whether the rest of it is journaled.
+            var journalsRest = false
+
+            var stripedBytes: UInt64 { end - run.range.lowerBound }
+        }
+        var parts: [Part] = []
         /// Where the next turn begins, if there were more runs than one takes.
         var nextRunOffset: UInt64?
+        var mayPad = false
+
+        var stripedBytes: UInt64 { parts.reduce(0) { $0 + $1.stripedBytes } }
+
+        /// Takes from the end of what is striped what is more than a turn takes, or no full stripe.
+        mutating func cutToFullStripes(_ stripeSizeBytes: Int, maxBytes: Int = .max) {
+            let stripe = UInt64(stripeSizeBytes)
+            let count = stripedBytes
+            cut(to: min(count, max(UInt64(maxBytes), stripe)) / stripe * stripe)
+        }
+
+        /// Takes from the end of what is striped what is more than so many bytes.
+        mutating func cut(to count: UInt64) {
+            var excess = stripedBytes - min(count, stripedBytes)
+            for index in parts.indices.reversed() where excess > 0 {
+                let taken = min(excess, parts[index].stripedBytes)
+                parts[index].end -= taken
+                excess -= taken
+            }
+        }
     }
 
     /// The run that goes on where the file has been drained up to, if it is long enough for a turn of its own: order is worth
@@ -69,8 +116,8 @@ struct DrainPlanner {
         guard let run = runs.first(where: { $0.range.upperBound > nextOffset }), run.range.lowerBound <= nextOffset,
             run.range.upperBound - nextOffset >= max(limits.drainChunkBytes, stripeSizeBytes)
         else { return choice }
-        choice.runs = [(run, run.range)]
-        cutToFullStripes(&choice, stripeSizeBytes, limits)
+        choice.parts = [Choice.Part(run: run, end: run.range.upperBound)]
+        choice.cutToFullStripes(stripeSizeBytes, maxBytes: limits.maxDrainBytes)
         return choice
     }
 
@@ -81,26 +128,12 @@ struct DrainPlanner {
         var choice = Choice()
         var count: UInt64 = 0
         for run in runs
-        where run.range.count >= stripe && choice.runs.count < limits.maxRunsPerTurn && count < limits.maxDrainBytes {
-            choice.runs.append((run, run.range))
+        where run.range.count >= stripe && choice.parts.count < limits.maxRunsPerTurn && count < limits.maxDrainBytes {
+            choice.parts.append(Choice.Part(run: run, end: run.range.upperBound))
             count += run.range.count
         }
-        cutToFullStripes(&choice, stripeSizeBytes, limits)
+        choice.cutToFullStripes(stripeSizeBytes, maxBytes: limits.maxDrainBytes)
         return choice
-    }
-
-    /// Takes from the end of the choice what is more than a turn takes, or no full stripe.
-    private func cutToFullStripes(_ choice: inout Choice, _ stripeSizeBytes: Int, _ limits: WriteBackLimits) {
-        let stripe = UInt64(stripeSizeBytes)
-        let room = max(UInt64(limits.maxDrainBytes), stripe)
-        let count = choice.runs.reduce(0) { $0 + $1.range.count }
-        var excess = count - min(count, room) / stripe * stripe
-        while excess > 0, let last = choice.runs.last {
-            let kept = last.range.count - min(excess, last.range.count)
-            excess -= last.range.count - kept
-            choice.runs.removeLast()
-            if kept > 0 { choice.runs.append((last.run, ByteRange(offset: last.range.lowerBound, count: kept))) }
-        }
     }
 
     /// What is to be dumped: payload in memory, what lies highest in the file first, as it will be drained last. Not what is
@@ -118,45 +151,138 @@ struct DrainPlanner {
         return chosen
     }
 
-    /// All runs, or as many as a turn takes: round and round by offset, so that none waits for ever while others arrive.
-    func chooseAll(from offset: UInt64, _ limits: WriteBackLimits, maxBytes: Int = .max) -> Choice {
-        var first = 0
-        if runs.count > limits.maxRunsPerTurn || maxBytes < .max {
-            first = runs.firstIndex { $0.range.lowerBound >= offset } ?? 0
+    /// What is journaled and in memory as well.
+    func chooseToRelease() -> [OffsetMap.Finding] {
+        findings.filter { if case .journaled(_, _?) = $0.pending.content { true } else { false } }
+    }
+
+    /// All runs, or as many as a turn takes: round and round by offset, so that none waits for ever while others arrive. If it
+    /// isn't the last turn it takes full stripes.
+    func chooseAll(
+        from offset: UInt64, _ stripeSizeBytes: Int, _ limits: WriteBackLimits, maxBytes: Int = .max
+    ) -> Choice {
+        var choice = chooseNext(
+            from: offset, limits, isAll: runs.count <= limits.maxRunsPerTurn && maxBytes == .max, maxBytes: maxBytes)
+        choice.mayPad = true
+        if choice.nextRunOffset != nil, choice.stripedBytes >= stripeSizeBytes {
+            choice.cutToFullStripes(stripeSizeBytes)
+            choice.nextRunOffset = choice.parts.last { $0.stripedBytes > 0 }?.end
         }
-        var choice = Choice()
-        var count: UInt64 = 0
-        for run in runs[first...].prefix(limits.maxRunsPerTurn) {
-            choice.runs.append((run, run.range))
-            count += run.range.count
-            if count >= maxBytes { break }
-        }
-        if choice.runs.count < runs.count { choice.nextRunOffset = choice.runs.last?.range.upperBound ?? 0 }
         return choice
     }
 
+    private func chooseNext(
+        from offset: UInt64, _ limits: WriteBackLimits, isAll: Bool, maxBytes: Int = .max, maxNew: Int = .max
+    ) -> Choice {
+        let first = isAll ? 0 : runs.firstIndex { $0.range.lowerBound >= offset } ?? 0
+        var choice = Choice()
+        var count: UInt64 = 0
+        var newCount = 0
+        for run in runs[first...].prefix(limits.maxRunsPerTurn) {
+            if newCount > 0, newCount + run.newCount > maxNew { break }
+            choice.parts.append(Choice.Part(run: run, end: run.range.upperBound))
+            count += run.range.count
+            newCount += run.newCount
+            if count >= maxBytes { break }
+        }
+        if choice.parts.count < runs.count { choice.nextRunOffset = choice.parts.last?.run.range.upperBound ?? 0 }
+        return choice
+    }
+
+    /// Everything, or as much as a turn takes, made durable: runs of at least a stripe are striped where they stand, the rest
+    /// is journaled. If that is too much, all full stripes are striped that small pieces make, one behind the other. If
+    /// the journal has no room, all is striped.
+    func planDurable(
+        _ place: Place, from offset: UInt64, _ stripeSizeBytes: Int, _ limits: WriteBackLimits,
+        journalHasRoom: (Int) -> Bool
+    ) -> Planned {
+        let isAll =
+            runs.count <= limits.maxRunsPerTurn && runs.reduce(0) { $0 + $1.newCount } <= limits.maxRunsPerTurn
+        var all = chooseNext(from: offset, limits, isAll: isAll, maxNew: limits.maxRunsPerTurn)
+        for index in all.parts.indices { all.parts[index].journalsRest = true }
+        var long = all
+        for index in long.parts.indices where long.parts[index].run.range.count < stripeSizeBytes {
+            long.parts[index].end = long.parts[index].run.range.lowerBound
+        }
+        for var choice in [long, all] {
+            choice.cutToFullStripes(stripeSizeBytes)
+            let planned = plan(choice, place)
+            let count = planned.plan.journalingByteCount
+            if count <= limits.maxJournaledBytes, planned.journaling.count <= limits.maxRunsPerTurn,
+                count == 0 || journalHasRoom(count)
+            {
+                return planned
+            }
+        }
+        all.mayPad = true
+        return plan(all, place)
+    }
+
+    /// Where in the file's life a plan is made.
+    struct Place {
+        let through: WriteSequence
+        let rests: Bool
+    }
+
+    /// A plan, and what it needs of the map.
+    struct Planned {
+        let plan: DrainPlan
+        let journaling: [OffsetMap.Finding]
+        let covered: [OffsetMap.Finding]
+    }
+
     /// The bytes of a choice, newest on top.
-    func plan(_ choice: Choice, through: WriteSequence, rests: Bool) -> DrainPlan {
+    func plan(_ choice: Choice, _ place: Place) -> Planned {
         var drainRuns: [DrainRun] = []
+        var journaling: (pieces: [PendingWrite], findings: [OffsetMap.Finding]) = ([], [])
+        var covered: [OffsetMap.Finding] = []
         var oldestLeft: WriteSequence?
         func leave(_ range: Range<Int>, beyond end: UInt64 = 0) {
-            for finding in findings[range] where finding.range.upperBound > end {
+            for finding in findings[range] where finding.range.upperBound > end && !finding.pending.isJournaled {
                 oldestLeft = min(oldestLeft ?? finding.sequence, finding.sequence)
             }
         }
         var position = 0
-        for (run, range) in choice.runs {
+        for part in choice.parts {
+            let run = part.run
             leave(position..<run.findings.lowerBound)
             position = run.findings.upperBound
-            leave(run.findings, beyond: range.upperBound)
-            var pieces: [PendingWrite] = []
-            var overlay = PendingOverlay(findings[run.findings], in: range)
-            while let piece = overlay.nextPiece() { pieces.append(piece) }
-            drainRuns.append(DrainRun(range: range, pieces: pieces))
+            if part.stripedBytes > 0 {
+                let range = ByteRange(run.range.lowerBound, part.end)
+                var pieces: [PendingWrite] = []
+                var overlay = PendingOverlay(findings[run.findings], in: range)
+                while let piece = overlay.nextPiece() { pieces.append(piece) }
+                drainRuns.append(DrainRun(range: range, pieces: pieces))
+            }
+            if !part.journalsRest {
+                leave(run.findings, beyond: part.end)
+                continue
+            }
+            let isOnTop = isOnTop(run, from: part.end)
+            for index in run.findings where findings[index].range.upperBound > part.end {
+                let finding = findings[index]
+                if !isOnTop[index - run.findings.lowerBound] {
+                    covered.append(finding)
+                } else if !finding.pending.isJournaled {
+                    let low = max(finding.range.lowerBound, part.end)
+                    journaling.pieces.append(finding.piece(ByteRange(low, finding.range.upperBound)))
+                    journaling.findings.append(finding)
+                }
+            }
         }
         leave(position..<findings.count)
-        return DrainPlan(
-            runs: drainRuns, sequence: through, oldestLeft: oldestLeft, rests: rests,
-            nextRunOffset: choice.nextRunOffset)
+        let plan = DrainPlan(
+            runs: drainRuns, journaling: journaling.pieces, mayPad: choice.mayPad, sequence: place.through,
+            oldestLeft: oldestLeft, rests: place.rests, nextRunOffset: choice.nextRunOffset)
+        return Planned(plan: plan, journaling: journaling.findings, covered: covered)
+    }
+
+    /// Of each of the run's findings: whether a byte of it is on top, at or behind an offset.
+    private func isOnTop(_ run: Run, from offset: UInt64) -> [Bool] {
+        var result = [Bool](repeating: false, count: run.findings.count)
+        guard offset < run.range.upperBound else { return result }
+        var overlay = PendingOverlay(findings[run.findings], in: ByteRange(offset, run.range.upperBound))
+        while let place = overlay.nextPlace() { result[place.index - run.findings.lowerBound] = true }
+        return result
     }
 }

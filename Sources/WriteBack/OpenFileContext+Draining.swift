@@ -1,7 +1,9 @@
 // The turns of a file's write-back task, and who waits for them.
 
+internal import Journal
 internal import LockFree
 internal import Model
+internal import Platform
 internal import Synchronization
 
 extension OpenFileContext {
@@ -11,15 +13,19 @@ extension OpenFileContext {
     func request(_ demand: DrainDemand) -> Bool {
         state.withLock { state in
             if state.pendingBytes == 0 && !(demand == .rest && state.hasOpenOutput) { return false }
+            // Its bytes are where they should be, until they are packed. Nor must this come in place of the relief that a turn
+            // was asked for: the turn would find nothing to do, memory would still be short, and so on for ever.
+            if demand == .rest && state.isSettled && !state.hasNew && !state.hasOpenOutput { return false }
             state.demand = max(state.demand, demand)
             return state.schedule()
         }
     }
 
-    /// Whether nothing arrived for `duration`, but something is pending or open.
+    /// Whether nothing arrived for `duration`, but something is open, or pending and not in the journal.
     func isIdle(for duration: Duration, at elapsed: Duration) -> Bool {
         state.withLock { state in
-            (state.pendingBytes > 0 || state.hasOpenOutput) && elapsed - state.lastArrival >= duration
+            (state.pendingBytes > 0 || state.hasOpenOutput) && !state.isResting
+                && elapsed - state.lastArrival >= duration
         }
     }
 
@@ -29,6 +35,11 @@ extension OpenFileContext {
             state.pendingBytes == 0 && state.task == .none && !state.hasOpenOutput
                 && (state.failure == nil || state.wasLastingFailureTold)
         }
+    }
+
+    /// Whether the store doesn't know what it has of the file, and who had to be told was: nothing more comes of it.
+    var isFailingForEver: Bool {
+        state.withLock { $0.isNotReverted && $0.wasLastingFailureTold && $0.task == .none && !$0.hasOpenOutput }
     }
 
     /// Memory that the pending writes keep.
@@ -43,7 +54,7 @@ extension OpenFileContext {
     /// Asks for a drain if some of what is pending is in the dump; true when the caller must queue the file.
     func requestDrainOfDumped() -> Bool {
         state.withLock { state in
-            guard state.mayBeDumped, state.pendingBytes > 0 else { return false }
+            guard state.mayBeDumped, state.hasNew else { return false }
             state.demand = max(state.demand, .everything)
             return state.schedule()
         }
@@ -67,7 +78,7 @@ extension OpenFileContext {
                 if state.isRemoved { return .now(.removed) }
                 if let failure = state.tellFailure() { return .now(failure) }
                 if let failureCount, failureCount != state.failureCount { return .now(state.lastFailure) }
-                if state.sequence <= state.drainedThrough { return .now(nil) }
+                if state.sequence <= state.durableThrough { return .now(nil) }
                 state.waiters.append(Waiter(sequence: state.sequence, isCommit: isCommit, continuation: continuation))
                 state.demand = max(state.demand, .everything)
                 return .later(mustSchedule: state.schedule())
@@ -84,60 +95,71 @@ extension OpenFileContext {
     enum Turn: ~Copyable {
         case drain(DrainTurn)
         case dump(DumpTurn)
-        /// There is nothing to drain; the bytes freed by the way, and whether the file must be queued again.
+        /// There is nothing to be carried out; the bytes freed by the way, and whether the file must be queued again.
         case nothing(freedBytes: Int, mustSchedule: Bool)
     }
 
     /// Begins a turn: the plan and the right to carry it out.
     ///
     /// - Parameters:
+    ///   - journalHasRoom: for so many bytes.
     ///   - canDump: whether there is a dump that takes something. Asked when something is to be dumped, which it is if the
     ///     answer is yes.
     ///   - needsRelief: whether memory is short at this moment; it may not be any more since relief was asked for.
-    func takeTurn(stripeSizeBytes: Int, limits: WriteBackLimits, canDump: () -> Bool, needsRelief: Bool = true) -> Turn
-    {
-        let (demand, through, from, nextOffset) = state.withLock { state in
+    func takeTurn(
+        stripeSizeBytes: Int, limits: WriteBackLimits, journalHasRoom: (Int) -> Bool, canDump: () -> Bool,
+        needsRelief: Bool = true
+    ) -> Turn {
+        let (demand, through, from, nextOffset, isHeldOff) = state.withLock { state in
             precondition(state.task == .scheduled, "one write-back task per file")
-            state.task = .out(isSettling: state.demand == .rest)
+            if state.isHeldOff && state.demand == .unjournal { state.demand = .rest }
+            state.task = .out(isSettling: state.demand >= .rest)
             state.drainClip = nil
             if state.demand == .relief && !needsRelief && state.heldByWrites < limits.maxFileBytes {
                 state.demand = .fullStripes
             }
             defer { state.demand = .none }
-            return (state.demand, state.sequence, state.nextRunOffset, state.drained.nextOffset)
+            return (state.demand, state.sequence, state.nextRunOffset, state.drained.nextOffset, state.isHeldOff)
         }
-        let planner = DrainPlanner(map, through: through)
+        // A COMMIT needs nothing of what is journaled, unless it makes full stripes with what is new.
+        let planner = DrainPlanner(map, through: through, onlyNew: demand == .everything || isHeldOff)
+        let place = DrainPlanner.Place(through: through, rests: demand >= .rest)
         var choice = DrainPlanner.Choice()
+        var durable: DrainPlanner.Planned?
         switch demand {
         case .none: break
         case .fullStripes:
             choice = planner.chooseInOrder(from: nextOffset, stripeSizeBytes, limits)
             // What is out of order waits for twice as much: its gaps may be filled.
-            if choice.runs.isEmpty, planner.fullStripeBytes(stripeSizeBytes) >= 2 * limits.drainChunkBytes {
+            if choice.parts.isEmpty, planner.fullStripeBytes(stripeSizeBytes) >= 2 * limits.drainChunkBytes {
                 choice = planner.chooseFullStripes(stripeSizeBytes, limits)
             }
         case .relief:
-            // In this order: what is drained is done, what is dumped must be read again; and what can't be dumped goes out
-            // as it is, so that memory stays bounded.
+            // In this order: what is drained is done, what is let go or dumped must be read again; and what can't be dumped
+            // goes out as it is, so that memory stays bounded.
             choice = planner.chooseFullStripes(stripeSizeBytes, limits)
-            if choice.runs.isEmpty {
+            if choice.parts.isEmpty {
+                if let nothing = release(planner, through: through) { return nothing }
                 // What was written again and again is drained, which frees what lies below, too; a dump would take all of it.
                 let findings = planner.isMostlyCovered ? [] : planner.chooseToDump(limits)
                 if !findings.isEmpty && canDump() { return .dump(DumpTurn(file: fileID, findings: findings)) }
-                choice = planner.chooseAll(from: from, limits, maxBytes: limits.maxDrainBytes)
+                choice = planner.chooseAll(from: from, stripeSizeBytes, limits, maxBytes: limits.maxDrainBytes)
             }
-        case .everything, .rest: choice = planner.chooseAll(from: from, limits)
+        case .everything, .rest:
+            durable = planner.planDurable(place, from: from, stripeSizeBytes, limits, journalHasRoom: journalHasRoom)
+        case .unjournal: choice = planner.chooseAll(from: from, stripeSizeBytes, limits)
         }
-        let plan = planner.plan(choice, through: through, rests: demand == .rest)
+        let planned = durable ?? planner.plan(choice, place)
+        let plan = planned.plan
         let nothing: (freedBytes: Int, mustSchedule: Bool)? = state.withLock { state in
             // Bytes that somebody waits for may have been truncated away. Then an empty plan waits in their
             // place until what the truncate recorded is durable.
             let isNeeded =
-                !plan.runs.isEmpty || (demand >= .everything && !state.waiters.isEmpty)
-                || (demand == .rest && state.hasOpenOutput)
+                !plan.runs.isEmpty || !plan.journaling.isEmpty || (demand >= .everything && !state.waiters.isEmpty)
+                || (demand >= .rest && (state.hasOpenOutput || state.hasNew))
             if isNeeded {
                 state.hasOpenOutput = true
-                state.nextStripeCheck = 0
+                if !plan.runs.isEmpty { state.nextStripeCheck = 0 }
                 if let next = plan.nextRunOffset {
                     state.nextRunOffset = next
                     // Relief is asked for again if this wasn't enough.
@@ -145,13 +167,37 @@ extension OpenFileContext {
                 }
                 return nil
             }
-            state.task = .none
-            // A truncate may have come since the turn began; its memory is told now, as nobody else may come.
-            state.unlinkLeftovers(map)
-            return (-state.heldChange(map), state.schedule())
+            if demand >= .rest { state.settle(through) }
+            return state.endTurn(map)
         }
         if let nothing { return .nothing(freedBytes: nothing.freedBytes, mustSchedule: nothing.mustSchedule) }
-        return .drain(DrainTurn(file: fileID, plan: plan))
+        return .drain(
+            DrainTurn(
+                file: fileID, plan: plan, journaling: planned.journaling, covered: planned.covered,
+                hasTooManyPieces: !plan.journaling.isEmpty
+                    && planner.journaledCount + plan.journaling.count > limits.maxRunsPerTurn))
+    }
+
+    /// Lets what is journaled go from memory, if there is such; or if all is in the journal, and nothing in memory, says so.
+    /// Either ends the turn. nil: there are others to be freed.
+    private func release(_ planner: DrainPlanner, through: WriteSequence) -> Turn? {
+        let findings = planner.chooseToRelease()
+        if findings.isEmpty && planner.hasNew { return nil }
+        var freed = 0
+        for finding in findings {
+            guard case .journaled(let claim, _) = finding.pending.content else {
+                preconditionFailure("only what is journaled is let go")
+            }
+            let value = PendingPayload(.journaled(claim, nil))
+            freed += map.replaceValue(of: finding, by: value, charge: value.heldBytes)
+        }
+        let end = state.withLock { state in
+            state.heldByWrites -= freed
+            state.isBare = !planner.hasNew && state.lastWrite <= through
+            return state.endTurn(map)
+        }
+        epochs.collectAll()
+        return .nothing(freedBytes: end.freedBytes, mustSchedule: end.mustSchedule)
     }
 
     /// Ends a turn that dumped, or could not. Returns the bytes freed and whether the file must be queued again.
@@ -168,12 +214,10 @@ extension OpenFileContext {
         let result = state.withLock { state in
             state.heldByWrites -= freed
             if places != nil { state.mayBeDumped = true }
-            state.task = .none
-            state.unlinkLeftovers(map)
-            if places == nil && state.pendingBytes > 0 || !state.waiters.isEmpty {
+            if places == nil && state.hasNew || !state.waiters.isEmpty {
                 state.demand = max(state.demand, .everything)
             }
-            return (-state.heldChange(map), state.schedule())
+            return state.endTurn(map)
         }
         epochs.collectAll()
         return result
@@ -185,101 +229,75 @@ extension OpenFileContext {
 
     /// Ends a turn that succeeded: what was published leaves memory, who waited for it is answered.
     /// Returns the bytes freed and whether the file must be queued again.
-    /// - Parameter hasOpenOutput: whether the sink still holds something open for the file.
+    /// - Parameters:
+    ///   - claims: on what was journaled, in the plan's order; nil for what was truncated away before it was.
+    ///   - hasOpenOutput: whether the sink still holds something open for the file.
     func finishDrain(
-        _ turn: consuming DrainTurn, hasOpenOutput: Bool
+        _ turn: consuming DrainTurn, claims: [JournaledBytes?] = [], hasOpenOutput: Bool
     ) -> (freedBytes: Int, mustSchedule: Bool) {
         precondition(turn.file == fileID)
         let plan = turn.plan
         precondition(!(plan.rests && hasOpenOutput), "nothing stays open for a file that rests")
+        precondition(claims.count == plan.journaling.count, "a claim for each that was journaled")
         let trimmed = map.trim(plan.runs.map(\.range), through: plan.sequence)
-        var unlinked = OffsetMap.Unlinked()
-        if let first = plan.runs.first, let last = plan.runs.last {
-            unlinked = map.unlinkDead(in: ByteRange(first.range.lowerBound, last.range.upperBound))
+        let covered = map.trim(turn.covered)
+        var lessCharge = 0
+        for (finding, (piece, claim)) in zip(turn.journaling, zip(plan.journaling, claims)) {
+            // Otherwise there was a truncate, which has taken the bytes from the map already.
+            guard let claim else { continue }
+            let value = Self.journaled(finding, piece.range, claim)
+            lessCharge += map.replaceValue(of: finding, by: value, charge: value.heldBytes)
         }
-        let (freed, ready, again) = state.withLock { state in
+        let places = plan.runs.map(\.range) + turn.covered.map(\.range)
+        var unlinked = OffsetMap.Unlinked()
+        if let low = places.map(\.lowerBound).min(), let high = places.map(\.upperBound).max() {
+            unlinked = map.unlinkDead(in: ByteRange(low, high))
+        }
+        let hasTooManyPieces = turn.hasTooManyPieces
+        let (end, ready) = state.withLock { state in
             _ = state.take(trimmed)
+            _ = state.take(covered)
+            state.heldByWrites -= lessCharge
             state.unlinked(unlinked)
-            state.task = .none
-            state.unlinkLeftovers(map)
             for run in plan.runs {
                 // What was truncated away meanwhile is not the file's.
                 if let kept = run.range.intersection(ByteRange(0, state.drainClip ?? .max)) {
                     state.drained.insert(kept)
                 }
             }
+            if !plan.runs.isEmpty { state.isHeldOff = false }
+            if !plan.journaling.isEmpty { state.isBare = false }
             state.hasOpenOutput = hasOpenOutput
             // It rests: gaps that nothing came into are holes from here on.
             if !hasOpenOutput && state.pendingBytes == 0 {
                 state.drained = DrainedRanges(upTo: state.attributes.size)
             }
-            state.drainedThrough = max(state.drainedThrough, plan.reaches)
-            let reached = state.drainedThrough
+            state.durableThrough = max(state.durableThrough, plan.reaches)
+            if plan.rests { state.settle(plan.sequence) }
+            let reached = state.durableThrough
             let ready = state.waiters.filter { $0.sequence <= reached }
             state.waiters.removeAll { $0.sequence <= reached }
             if !state.waiters.isEmpty { state.demand = max(state.demand, .everything) }
-            return (-state.heldChange(map), ready, state.schedule())
+            if hasTooManyPieces { state.demand = max(state.demand, .unjournal) }
+            return (state.endTurn(map), ready)
         }
         epochs.collectAll()
         for waiter in ready { waiter.continuation.resume(returning: nil) }
-        return (freed, again)
+        return end
     }
 
-    /// Ends a turn that failed, first half: new writes are refused from here on, the pending bytes are given
-    /// up. Returns whether some of them had been acknowledged.
-    func beginFailure(_ error: WriteBackError) -> Bool {
-        state.withLock { state in
-            if !state.isRemoved { state.failure = error }
-            refusesWrites.store(true, ordering: .relaxed)
-            state.failureCount += 1
-            state.lastFailure = error
-            let losesAcknowledged =
-                !state.isRemoved && state.pendingBytes > 0 && state.lastUnstable > state.drainedThrough
-            // Their memory is freed by the second half, as the turn is still out.
-            _ = state.take(map.trim(ByteRange(0, Self.endOfAll), through: state.sequence))
-            state.hasDeadEntries = true
-            state.demand = .none
-            return losesAcknowledged
+    /// What takes the place of a pending write that was journaled, from where the claim begins.
+    private static func journaled(
+        _ finding: OffsetMap.Finding, _ range: ByteRange, _ claim: JournaledBytes
+    ) -> PendingPayload {
+        precondition(
+            claim.offset == range.lowerBound && claim.count <= Int(range.count) && claim.sequence == finding.sequence,
+            "a claim on other bytes than were to be journaled")
+        var kept: Payload?
+        if case .memory(let payload) = finding.pending.content {
+            let start = Int(range.lowerBound - finding.base)
+            kept = payload.slice(start..<start + claim.count)
         }
-    }
-
-    /// Between the halves: the file is again what the store has of it.
-    public func revert(size: UInt64, usedBytes: UInt64) {
-        state.withLock { state in
-            state.attributes.size = size
-            state.attributes.usedBytes = usedBytes
-            state.drained = DrainedRanges(upTo: size)
-        }
-    }
-
-    /// Second half, after the write verifier changed and the file was reverted: whoever waited is told. An
-    /// error that somebody was told is not sticky any more, unless the file could not be reverted. The loss of what was
-    /// dumped is told by the verifier. Returns the bytes freed.
-    func endFailure(_ cause: WriteBackError, isReverted: Bool, turn: consuming DrainTurn) -> Int {
-        precondition(turn.file == fileID)
-        let isToldByVerifier = cause == .dumpLost && isReverted
-        // Asking again is of no use where nobody knows what there is.
-        let error = cause == .dumpLost && !isReverted ? .inputOutput : cause
-        let (freed, waiters) = state.withLock { state in
-            state.task = .none
-            state.unlinkLeftovers(map)
-            state.hasOpenOutput = false
-            state.drainedThrough = state.sequence
-            state.isNotReverted = !isReverted
-            if !isReverted {
-                if !state.isRemoved { state.failure = error }
-                state.lastFailure = error
-                state.wasLastingFailureTold = !state.waiters.isEmpty
-            } else if !state.waiters.isEmpty || isToldByVerifier {
-                state.failure = nil
-            }
-            defer { state.waiters = [] }
-            return (-state.heldChange(map), state.waiters)
-        }
-        epochs.collectAll()
-        for waiter in waiters {
-            waiter.continuation.resume(returning: isToldByVerifier && waiter.isCommit ? nil : error)
-        }
-        return freed
+        return PendingPayload(.journaled(claim, kept))
     }
 }

@@ -5,6 +5,7 @@
 // that drives it does what the answers say.
 //
 //   active ──demand──▶ scheduled ──takeTurn──▶ draining or settling ──finish──▶ active or scheduled
+//   settling ──what is left is in the journal──▶ resting ──a turn with others──▶ settling ──▶ active: clean
 //   draining or settling ──the drain fails──▶ failed (sticky: until a client was told) ──▶ active
 //   any of them ──remove──▶ closed
 //
@@ -13,14 +14,16 @@
 // the sequence that they found under it. The file's write-back task is the map's maintainer while a turn is out; in
 // between it is whoever has the lock.
 //
-// Its place in the file's order is what a byte's durability goes by: `drainedThrough`. Where the file's drains go on is
-// what the drained ranges say: `nextOffset`.
+// Its place in the file's order is what a byte's durability goes by: `durableThrough`. Where the file's drains go on is
+// what the drained ranges say: `nextOffset`. Drained is what is striped; what is journaled is durable and stays pending.
 //
-// Invariants: times are set at arrival, never by a drain; ctime strictly increases; `drainedThrough` ≤
-// `sequence`; everything written up to `drainedThrough` is durable; at most one turn is out.
+// Invariants: times are set at arrival, never by a drain; ctime strictly increases; `durableThrough` ≤
+// `sequence`; everything written up to `durableThrough` is striped and published, or journaled, or something newer is in
+// its place; at most one turn is out.
 //
 // Lock order: `state` is taken last; nothing is called while it is held but the map, which takes no lock.
 
+public import Journal
 public import LockFree
 public import Model
 internal import Platform
@@ -46,7 +49,9 @@ public final class OpenFileContext: Sendable {
         case draining
         /// A turn is out after which nothing is open for the file.
         case settling
-        /// A drain has failed: writes are refused, and nothing is drained, until a client was told.
+        /// Nothing is open for it, and what is pending is in the journal.
+        case resting
+        /// A drain has failed: writes are refused until a client was told.
         case failed
         /// The file is gone. A last turn may still let the sink close what it has open.
         case closed
@@ -73,7 +78,9 @@ public final class OpenFileContext: Sendable {
         var hasDeadEntries = false
         /// Of the last WRITE or truncate that was given its place.
         var sequence: WriteSequence
-        var drainedThrough: WriteSequence
+        var durableThrough: WriteSequence
+        /// The last WRITE with bytes.
+        var lastWrite = WriteSequence.zero
         /// The last WRITE that is answered before it is durable.
         var lastUnstable = WriteSequence.zero
         var demand = DrainDemand.none
@@ -91,6 +98,14 @@ public final class OpenFileContext: Sendable {
         /// After a failed drain the store could not say what it has of the file: the failure stays, told or not.
         var isNotReverted = false
         var wasLastingFailureTold = false
+        /// Between the halves of a failure.
+        var isLosing = false
+        /// What is journaled could not be striped, and is to be left alone for a while.
+        var isHeldOff = false
+        /// Nobody has written since a turn had all striped or journaled for good, with nothing left open.
+        var isSettled = false
+        /// All that is pending is in the journal, and nothing of it in memory.
+        var isBare = false
         var isRemoved = false
         /// Whether some of what is pending may be in the dump.
         var mayBeDumped = false
@@ -112,14 +127,28 @@ public final class OpenFileContext: Sendable {
     /// - Parameters:
     ///   - sequence: the highest that the store knows of this file.
     ///   - epochs: those of all files, for what their maps let go of.
-    public init(attributes: FileAttributes, sequence: WriteSequence, epochs: EpochDomain) {
+    ///   - journaled: what the journal has of this file that is not in its extents, nor truncated away; to be given to
+    ///     `WriteBack.adopt`.
+    public init(
+        attributes: FileAttributes, sequence: WriteSequence, epochs: EpochDomain, journaled: [JournaledPart] = []
+    ) {
         fileID = attributes.fileID
         self.epochs = epochs
         map = OffsetMap(epochs)
         state = Mutex(
             State(
-                attributes: attributes, sequence: sequence, drainedThrough: sequence,
+                attributes: attributes, sequence: sequence, durableThrough: sequence,
                 drained: DrainedRanges(upTo: attributes.size)))
+        if !journaled.isEmpty { insert(journaled) }
+    }
+
+    /// With whole claims, none of which is older than an extent where it is.
+    public convenience init(
+        attributes: FileAttributes, sequence: WriteSequence, epochs: EpochDomain, journaled: [JournaledBytes]
+    ) {
+        self.init(
+            attributes: attributes, sequence: sequence, epochs: epochs,
+            journaled: journaled.map { JournaledPart($0, $0.range) })
     }
 
     // MARK: Attributes
@@ -208,6 +237,9 @@ public final class OpenFileContext: Sendable {
                 state.pendingBytes += payload.count
                 state.linkedWrites += parts.count
                 state.heldByWrites += parts.heldBytes
+                state.lastWrite = state.sequence
+                state.isBare = false
+                state.isSettled = false
                 if !isStable { state.lastUnstable = state.sequence }
                 state.attributes.size = max(state.attributes.size, offset + UInt64(payload.count))
                 state.attributes.mode &= ~mask
@@ -220,7 +252,7 @@ public final class OpenFileContext: Sendable {
                     state.nextStripeCheck = state.pendingBytes + limits.drainChunkBytes / 4
                 }
                 if state.heldByWrites >= limits.maxFileBytes { state.demand = max(state.demand, .relief) }
-                if state.linkedWrites >= limits.maxWrites / 2 { state.demand = max(state.demand, .everything) }
+                if state.linkedWrites >= limits.maxWrites / 2 { state.demand = max(state.demand, .unjournal) }
             }
             let addedBytes = state.heldChange(map)
             return .success(
@@ -286,8 +318,8 @@ public final class OpenFileContext: Sendable {
     /// has nothing to wait for.
     public func truncateIsDurable(_ sequence: WriteSequence) {
         state.withLock { state in
-            if state.sequence == sequence, state.pendingBytes == 0, !state.isTurnOut {
-                state.drainedThrough = sequence
+            if state.sequence == sequence, !state.hasNew, !state.isTurnOut {
+                state.durableThrough = sequence
             }
         }
     }
@@ -322,7 +354,7 @@ public final class OpenFileContext: Sendable {
     ) throws(WriteBackError) -> (pending: [PendingWrite], attributes: FileAttributes) {
         while true {
             let start: Result<(WriteSequence, FileAttributes, Int), WriteBackError> = state.withLock { state in
-                if let failure = state.failure, state.isTurnOut || state.isNotReverted { return .failure(failure) }
+                if let failure = state.failure, state.isLosing || state.isNotReverted { return .failure(failure) }
                 return .success((state.sequence, state.liveAttributes, state.failureCount))
             }
             let (sequence, attributes, failureCount) = try start.get()
@@ -352,7 +384,7 @@ extension OpenFileContext.State {
         if isRemoved { return .closed }
         if failure != nil { return .failed }
         switch task {
-        case .none: return .active
+        case .none: return isResting ? .resting : .active
         case .scheduled: return .scheduled
         case .out(let isSettling): return isSettling ? .settling : .draining
         }
@@ -403,9 +435,17 @@ extension OpenFileContext.State {
         return -heldChange(map)
     }
 
+    /// Ends a turn. Returns the bytes of memory that were freed, and whether the file must be queued again.
+    mutating func endTurn(_ map: OffsetMap) -> (freedBytes: Int, mustSchedule: Bool) {
+        task = .none
+        // A truncate may have come since the turn began; its memory is told now, as nobody else may come.
+        unlinkLeftovers(map)
+        return (-heldChange(map), schedule())
+    }
+
     /// Whether the caller must queue the file; it then counts as queued.
     mutating func schedule() -> Bool {
-        guard demand != .none, task == .none, failure == nil else { return false }
+        guard demand != .none, task == .none, !isNotReverted else { return false }
         task = .scheduled
         return true
     }
@@ -416,7 +456,7 @@ extension OpenFileContext.State {
         guard let failure else { return nil }
         if isNotReverted {
             wasLastingFailureTold = true
-        } else if !isTurnOut {
+        } else if !isLosing {
             self.failure = nil
         }
         return failure

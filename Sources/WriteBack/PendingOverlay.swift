@@ -1,5 +1,6 @@
 // What is on top where pending writes overlap: the one with the highest sequence, byte by byte.
 
+internal import Journal
 internal import LockFree
 public import Model
 
@@ -40,7 +41,10 @@ struct PendingOverlay {
     }
 
     /// The next piece, in order; they don't overlap. nil at the end.
-    mutating func nextPiece() -> PendingWrite? {
+    mutating func nextPiece() -> PendingWrite? { nextPlace().map { findings[$0.index].piece($0.range) } }
+
+    /// Where the next piece is, and of which finding.
+    mutating func nextPlace() -> (index: Int, range: ByteRange)? {
         while position < range.upperBound {
             while next < findings.endIndex, findings[next].range.lowerBound <= position { beginNext() }
             while let top = begun.first, findings[top].range.upperBound <= position { removeTop() }
@@ -59,16 +63,9 @@ struct PendingOverlay {
                 }
             }
             defer { position = end }
-            return Self.piece(finding, ByteRange(position, end))
+            return (top, ByteRange(position, end))
         }
         return nil
-    }
-
-    private static func piece(_ finding: OffsetMap.Finding, _ range: ByteRange) -> PendingWrite {
-        let start = Int(range.lowerBound - finding.base)
-        return PendingWrite(
-            range: range, sequence: finding.sequence,
-            bytes: PendingBytes(finding.pending.content, start..<start + Int(range.count)))
     }
 
     // MARK: The heap
@@ -106,4 +103,17 @@ struct PendingOverlay {
 extension OffsetMap.Finding {
     /// - Precondition: of a map of pending writes.
     var pending: PendingPayload { unsafeDowncast(value, to: PendingPayload.self) }
+
+    /// These bytes of it.
+    func piece(_ range: ByteRange) -> PendingWrite {
+        let content = pending.content
+        let start: Int
+        if case .journaled(let claim, _) = content {
+            start = Int(range.lowerBound - claim.offset)
+        } else {
+            start = Int(range.lowerBound - base)
+        }
+        return PendingWrite(
+            range: range, sequence: sequence, bytes: PendingBytes(content, start..<start + Int(range.count)))
+    }
 }

@@ -37,17 +37,23 @@ extension WriteBack {
         guard !files.isEmpty else { return }
         let largest = files.map { ($0.heldBytes, $0) }.filter { $0.0 > 0 }.sorted { $0.0 > $1.0 }
         var chosen = 0
+        var packed: [OpenFileContext] = []
         for (heldBytes, file) in largest.prefix(maxRelieved) where chosen < excess {
             guard state.withLock({ $0.relieving[file.fileID] == nil }) else { continue }
             // One that has a turn coming already frees something, too: it is asked for relief by this.
             chosen += heldBytes
-            guard file.request(.relief) else { continue }
-            state.withLock { $0.relieving[file.fileID] = heldBytes }
-            enqueue(file)
+            switch file.requestRelief() {
+            case .none: continue
+            case .pack: packed.append(file)
+            case .queue:
+                state.withLock { $0.relieving[file.fileID] = heldBytes }
+                enqueue(file)
+            }
         }
+        if !packed.isEmpty { pack(packed) }
     }
 
-    /// By settling the files that were written to least recently, an eighth of all at a time.
+    /// By settling the files that were written to least recently, an eighth of all at a time, and packing those that rest.
     private func freePlaces() {
         let files = state.withLock { state in
             guard state.active.count > limits.maxOpenContexts, !state.hasLookedForPlaces else {
@@ -60,7 +66,13 @@ extension WriteBack {
         guard !files.isEmpty else { return }
         let idlest = files.map { ($0.lastArrival, $0) }.sorted { $0.0 < $1.0 }
         var chosen = 0
+        var packed: [OpenFileContext] = []
         for (_, file) in idlest where chosen < max(1, limits.maxOpenContexts / 8) {
+            if file.restingBytes != nil {
+                packed.append(file)
+                chosen += 1
+                continue
+            }
             // First here: its turn may be over before the next line.
             state.withLock { _ = $0.settling.insert(file.fileID) }
             let mustQueue = file.request(.rest)
@@ -71,6 +83,7 @@ extension WriteBack {
             }
             if mustQueue { enqueue(file) }
         }
+        if !packed.isEmpty { pack(packed) }
     }
 
     /// Returns when there is what a WRITE needs, or it took too long.

@@ -1,14 +1,15 @@
 // Drives the open file contexts: queues those that want draining, runs a bounded number of drains at once,
-// settles files that rest, and holds writers back while too much is pending.
+// settles files that rest, packs what is left of them, and holds writers back while too much is pending.
 //
 // Memory: what pending writes keep, which is more than their payload, is charged to one budget. From three quarters of it
 // on, and for a file that has a quarter to itself, full stripes are drained wherever in the file they are; where there are
-// none, payload is moved to the dump, what lies highest in the file first; and what can't be dumped is drained as it is, out
+// none, what is journaled is let go, and then payload is moved to the dump, what lies highest in the file first; and what can't be dumped is drained as it is, out
 // of order (the sink takes any order). Over the budget replies to WRITEs wait as well (PendingBudget); a connection with many
 // unanswered calls is not read any further, so the clients slow down. The same for a file in very many pieces. None of this
 // needs bytes from any socket, so it can't lock up.
 //
-// The table of open files is bounded, too: those that rest longest are settled before their time when it is full.
+// The table of open files is bounded, too: those that rest longest are settled before their time when it is full, and then
+// packed.
 //
 // Lock order: `state`, then a context's lock.
 
@@ -21,7 +22,7 @@ internal import Synchronization
 public final class WriteBack<Sink: WriteBackSink>: Sendable {
     let sink: Sink
     let clock: SystemClock
-    let limits: WriteBackLimits
+    public let limits: WriteBackLimits
     private let epochs: EpochDomain
     private let dump: DumpLog?
     let state: Mutex<State>
@@ -51,6 +52,7 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
         /// second look would find the same.
         var hasLookedForMemory = false
         var hasLookedForPlaces = false
+        var packing = Packing()
         var budget: PendingBudget
     }
 
@@ -83,13 +85,13 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
             // A clean file's context may have been forgotten and made anew, with the old one still in the table.
             let isNew = state.active[file.fileID] !== file
             if isNew { state.active[file.fileID] = file }
+            state.packing.forget(file.fileID)
             state.budget.charge(accepted.addedBytes)
             let mustLook = needsLook(state)
             if mustLook { state.isLookComing = true }
             return (
                 mustLook,
-                // What is durable when it is answered keeps no memory.
-                state.budget.shortage(fileBytes: isStable ? 0 : accepted.heldBytes, isNew: isNew)
+                state.budget.shortage(fileBytes: accepted.heldBytes, isNew: isNew)
             )
         }
         if accepted.mustSchedule { enqueue(file) }
@@ -132,14 +134,21 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
             state.hasLookedForPlaces = false
             return state.budget.expire(at: now)
         }
-        relievePressure()
+        state.withLock { state in
+            state.packing.isHeldOff = false
+            state.packing.leastBytes = 0
+        }
         dump?.giveUpHanging()
         // One loss is seldom alone: what else is in the dump is drained while it can be, and what can't be is known soon.
         if let dump, hasNewFailedReads(dump.usage.failedReads) { drainWhatIsDumped() }
         for file in state.withLock({ Array($0.active.values) }) {
+            file.tryAgain()
             if file.isIdle(for: limits.idleTime, at: now) { settle(file) }
             if file.isClean { forgetIfClean(file) }
+            noteResting(file)
         }
+        relievePressure()
+        packIfWorthwhile()
         // What truncates and removals have let go of.
         epochs.collectAll()
     }
@@ -147,15 +156,33 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
     /// The end is near: WRITEs don't wait for memory any more, so that the last calls are answered.
     public func stopHoldingBack() { resume(.goOn) { $0.budget.close() } }
 
-    /// Drains and closes everything; returns when nothing is pending. No writes may arrive any more.
+    /// Drains and closes everything, and packs what is left; returns when nothing is pending, or nothing but what stays in
+    /// the journal as it can't be packed. No writes may arrive any more.
     ///
     /// Returns how many files' last bytes could not be made durable; why was logged where it arose.
     public func settleAll() async -> Int {
         var failures = 0
+        let failedPacks = state.withLock { state in
+            state.packing.isHeldOff = false
+            return state.packing.failures
+        }
+        for file in state.withLock({ Array($0.active.values) }) { file.tryAgain() }
         while true {
             let files = state.withLock { Array($0.active.values) }
             if files.isEmpty { return failures }
-            for file in files {
+            let unsettled = files.filter { $0.phase != .resting && !$0.isFailingForEver }
+            if unsettled.isEmpty {
+                let (isPacking, hasFailed) = state.withLock {
+                    ($0.packing.isOut, $0.packing.failures > failedPacks)
+                }
+                if !isPacking {
+                    // What fails for ever is the next start's.
+                    if hasFailed || !files.contains(where: \.isPackable) { return failures }
+                    for file in files { noteResting(file) }
+                    pack()
+                }
+            }
+            for file in unsettled {
                 do throws(WriteBackError) {
                     try await file.waitUntilDurable { enqueue(file) }
                 } catch {
@@ -164,13 +191,21 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
                 settle(file)
                 forgetIfClean(file)
             }
-            await Task.yield()
+            await yieldToOthers()
         }
     }
 
     /// What write-back holds at the moment.
     public struct Usage: Sendable {
         public let openFiles: Int
+        /// Of these, which wait until they are packed.
+        public let restingFiles: Int
+        /// What these have in the journal.
+        public let restingBytes: Int
+        /// Packs, since the start.
+        public let packs: UInt64
+        /// Packs that failed, and will be tried again, since the start.
+        public let failedPacks: UInt64
         /// Memory that pending writes keep.
         public let pendingBytes: Int
         /// WRITEs whose reply had to wait for the budget, since the start.
@@ -184,7 +219,9 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
     public var usage: Usage {
         state.withLock {
             Usage(
-                openFiles: $0.active.count, pendingBytes: $0.budget.heldBytes, stalledWrites: $0.budget.stalledWrites,
+                openFiles: $0.active.count, restingFiles: $0.packing.files.count, restingBytes: $0.packing.bytes,
+                packs: $0.packing.count, failedPacks: $0.packing.failures,
+                pendingBytes: $0.budget.heldBytes, stalledWrites: $0.budget.stalledWrites,
                 refusedWrites: $0.budget.refusedWrites, isStuck: $0.budget.isStuck)
         }
     }
@@ -225,8 +262,8 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
 
     private func drain(_ file: OpenFileContext) async {
         let turn = file.takeTurn(
-            stripeSizeBytes: sink.stripeSizeBytes, limits: limits, canDump: beginsDumpTurn,
-            needsRelief: state.withLock { $0.budget.needsRelief })
+            stripeSizeBytes: sink.stripeSizeBytes, limits: limits, journalHasRoom: sink.journalHasRoom,
+            canDump: beginsDumpTurn, needsRelief: state.withLock { $0.budget.needsRelief })
         switch consume turn {
         case .drain(let turn):
             await drain(turn, of: file)
@@ -243,22 +280,32 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
             if mustSchedule { enqueue(file) }
         }
         forgetIfClean(file)
+        noteResting(file)
+        packIfWorthwhile()
     }
 
     private func drain(_ turn: consuming DrainTurn, of file: OpenFileContext) async {
         do throws(WriteBackError) {
-            try await sink.drain(turn.plan, of: file)
-            let (freed, mustSchedule) = file.finishDrain(turn, hasOpenOutput: sink.hasOpenOutput(for: file.fileID))
-            returnToBudget(freed)
-            if mustSchedule { enqueue(file) }
+            let claims = try await sink.drain(turn.plan, of: file)
+            end(
+                file.finishDrain(turn, claims: claims, hasOpenOutput: sink.hasOpenOutput(for: file.fileID)), of: file)
         } catch {
+            if turn.plan.losesNothing {
+                return end(file.endInVain(turn, hasOpenOutput: sink.hasOpenOutput(for: file.fileID)), of: file)
+            }
             // The verifier changes between the loss and the answers, so that no COMMIT can answer the old one.
             if file.beginFailure(error) {
                 sink.acknowledgedBytesWereLost(in: file.fileID, arrivedUntil: file.lastArrival, because: error)
             }
             let isReverted = await sink.revert(file)
-            returnToBudget(file.endFailure(error, isReverted: isReverted, turn: turn))
+            end(file.endFailure(error, isReverted: isReverted, turn: turn), of: file)
         }
+    }
+
+    /// What follows the end of a turn.
+    func end(_ turn: (freedBytes: Int, mustSchedule: Bool), of file: OpenFileContext) {
+        returnToBudget(turn.freedBytes)
+        if turn.mustSchedule { enqueue(file) }
     }
 
     /// Whether a turn may dump; then it counts until it has.
@@ -289,6 +336,7 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
             // Checked again under the lock: a write that arrives puts the file back after it made it unclean.
             guard state.active[file.fileID] === file, file.isClean else { return [] }
             state.active[file.fileID] = nil
+            state.packing.forget(file.fileID)
             return state.budget.giveBack()
         }
     }

@@ -8,8 +8,9 @@ public struct WriteBackLimits: Sendable {
     public var drainChunkBytes = 32 << 20
     /// The most that one turn drains while nobody waits, so that a waiter's turn comes soon.
     public var maxDrainBytes = 64 << 20
-    /// The most runs that one turn drains: they become one record of the namespace, which all other files wait for;
-    /// 4,096 extents take some 50 ms.
+    /// The most runs that one turn drains, and the most pieces that one journals: they become one record of the namespace,
+    /// which all other files wait for; 4,096 extents take some 50 ms. A file with more pieces in the journal is striped, as
+    /// each turn looks at them.
     public var maxRunsPerTurn = 4096
     /// Pending writes of a file at which its writers wait, however few bytes they are: a turn looks at all of them. At
     /// half as many the file is drained without being asked.
@@ -25,6 +26,8 @@ public struct WriteBackLimits: Sendable {
     var maxFileBytes: Int { maxPendingBytes / 4 }
     /// The most that one turn dumps, so that a waiter's turn comes soon: 16 MiB take some 10 ms.
     public var maxDumpBytes = 16 << 20
+    /// The most that one turn journals, which all who wait for the journal wait for: beyond it stripes are made of small pieces.
+    public var maxJournaledBytes = 8 << 20
     /// Drains at once. More hide the latency of syncs, each holds a stripe of buffers.
     public var concurrentDrains = 8
     /// A file that nobody wrote to for this long is settled.
@@ -43,5 +46,6 @@ public struct WriteBackLimits: Sendable {
         drainChunkBytes = min(drainChunkBytes, maxPendingBytes / 8)
         maxDrainBytes = 2 * drainChunkBytes
         maxDumpBytes = min(maxDumpBytes, maxPendingBytes / 8)
+        maxJournaledBytes = min(maxJournaledBytes, maxPendingBytes / 8)
     }
 }

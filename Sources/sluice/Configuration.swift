@@ -21,6 +21,8 @@ struct Configuration: Equatable, Decodable {
     var memory: String?
     /// Where pending bytes go that memory has no room for.
     var dump: String?
+    /// What the intent journal takes at most on each disk that has it.
+    var journal: String?
     /// Seconds after which a file that nobody writes to is settled.
     var idle: Int?
     /// The most files that the volumes together keep open.
@@ -29,7 +31,7 @@ struct Configuration: Equatable, Decodable {
     var exports: [Export]?
 
     enum CodingKeys: String, CodingKey, CaseIterable {
-        case data, volumes, volume, policy, listen, rpcbind, devices, memory, dump, idle, files
+        case data, volumes, volume, policy, listen, rpcbind, devices, memory, dump, journal, idle, files
     }
 
     private static let exportsKey = "exports"
@@ -80,6 +82,7 @@ struct Configuration: Equatable, Decodable {
         if let rpcbind = flags.rpcbind { result.rpcbind = rpcbind }
         if let memory = flags.memory { result.memory = memory }
         if let dump = flags.dump { result.dump = dump }
+        if let journal = flags.journal { result.journal = journal }
         if let idle = flags.idle { result.idle = idle }
         if let files = flags.files { result.files = files }
         // A number and a list of volumes exclude each other, so a flag of one kind replaces both.
@@ -105,6 +108,7 @@ extension Configuration {
             case .devices: devices != other.devices
             case .memory: memory != other.memory
             case .dump: dump != other.dump
+            case .journal: journal != other.journal
             case .idle: idle != other.idle
             case .files: files != other.files
             }

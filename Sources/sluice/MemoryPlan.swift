@@ -40,25 +40,10 @@ struct MemoryPlan: Equatable {
             self.init(totalBytes: Self.defaultBytes)
             return
         }
-        guard let bytes = Self.bytes(text) else {
-            throw Refusal(
-                isFromFlag ? .usage : .configuration, "memory: '\(text)' is not a size; one looks like 512MiB or 2GiB")
-        }
+        let bytes = try DataSize.bytes(text, key: "memory", isFromFlag: isFromFlag)
         guard bytes >= Self.minimumBytes else {
             throw Refusal(isFromFlag ? .usage : .configuration, "memory: \(text) is too little, the least is 128MiB")
         }
         self.init(totalBytes: bytes)
-    }
-
-    /// A number with MiB, GiB or TiB behind it.
-    private static func bytes(_ text: String) -> Int? {
-        for (unit, shift) in [("MiB", 20), ("GiB", 30), ("TiB", 40)] where text.hasSuffix(unit) {
-            let digits = text.utf8.dropLast(unit.count)
-            guard digits.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }),
-                let count = Int(Substring(digits)), count > 0, count < 1 << 20
-            else { return nil }
-            return count << shift
-        }
-        return nil
     }
 }

@@ -46,6 +46,9 @@ struct Serve: AsyncParsableCommand {
     @Option(help: "Directory for written bytes that memory has no room for. Default: on the volume with the most room.")
     var dump: String?
 
+    @Option(help: "The most that the intent journal takes on each of its disks, at least 128MiB. Default: 1GiB.")
+    var journal: String?
+
     @Option(help: "Seconds after which a file that nobody writes to is settled. Default: 10.")
     var idle: Int?
 
@@ -61,6 +64,7 @@ struct Serve: AsyncParsableCommand {
         if devices { flags.devices = true }
         flags.memory = memory
         flags.dump = dump
+        flags.journal = journal
         flags.idle = idle
         flags.files = self.files
         let file = try Configuration.read(config)
@@ -74,6 +78,7 @@ struct Serve: AsyncParsableCommand {
         let policy = try configuration.parsedPolicy(isFromFlag: store.policy != nil)
         let plan = try MemoryPlan(configuration.memory, isFromFlag: memory != nil)
         let idleTime = try configuration.idleTime(isFromFlag: idle != nil)
+        let journalBytes = try configuration.journalBytes(isFromFlag: journal != nil)
         let maxFiles = try configuration.maxFiles(isFromFlag: self.files != nil)
 
         try ProcMount.check()
@@ -92,7 +97,8 @@ struct Serve: AsyncParsableCommand {
         do throws(StoreRefusal) {
             files = try await EmbeddedFileService.open(
                 volumes: places.volumes, fileSystem: fileSystem, clock: SystemClock(), log: log,
-                maxOpenFiles: descriptors.volumes, memory: plan.store, idleTime: idleTime,
+                maxOpenFiles: descriptors.volumes, memory: plan.store, journalBytes: journalBytes,
+                idleTime: idleTime,
                 allowsDevices: configuration.devices ?? false, dumpDirectory: configuration.dump)
         } catch {
             throw Refusal(error)

@@ -73,6 +73,11 @@ struct Status: AsyncParsableCommand {
                     ? ", \(size(volume.availableBytes)) of \(size(volume.totalBytes)) free" : "")
                 + (volume.holdsMetadata ? ", holds metadata" : "")
         }
+        if let journal = status.journal {
+            lines.append(
+                "journal   \(size(journal.bytes)) of \(size(journal.capacityBytes)) in \(journal.segments) segments on volumes "
+                    + journal.replicas.map(String.init).joined(separator: ", "))
+        }
         if let dump = status.dump {
             lines.append(
                 "dump      " + (dump.state == "ready" ? "ready" : "drained out of order instead: \(dump.state)")

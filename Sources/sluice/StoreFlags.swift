@@ -60,6 +60,16 @@ extension Configuration {
         return .seconds(idle)
     }
 
+    /// The least is eight segments: with fewer there is no half of them to be settled while the others fill.
+    func journalBytes(isFromFlag: Bool) throws(Refusal) -> Int? {
+        guard let journal else { return nil }
+        let bytes = try DataSize.bytes(journal, key: "journal", isFromFlag: isFromFlag)
+        guard (128 << 20...64 << 30).contains(bytes) else {
+            throw Refusal(isFromFlag ? .usage : .configuration, "journal: \(journal) is not from 128MiB to 64GiB")
+        }
+        return bytes
+    }
+
     func maxFiles(isFromFlag: Bool) throws(Refusal) -> Int? {
         guard let files else { return nil }
         guard (512...65_536).contains(files) else {

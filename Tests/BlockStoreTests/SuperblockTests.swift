@@ -94,13 +94,31 @@ struct SuperblockTests {
         #expect(changed.mirrorSet == [ids[1], ids[0]])
         let made = Superblock(
             storeID: superblock.storeID, volumeID: ids[0], volumeIndex: 0, defaultPolicy: superblock.defaultPolicy,
-            epoch: superblock.epoch, mirrorSet: [ids[0], ids[0]], firstLogNumber: superblock.firstLogNumber,
+            epoch: superblock.epoch, mirrorSet: [ids[0], ids[0]], journal: superblock.journal,
             registeredVolumes: superblock.registeredVolumes, handleKey: superblock.handleKey,
             createdAt: superblock.createdAt)
         #expect(made.mirrorSet == [ids[0]])
+        var journal = JournalGeneration(
+            epoch: superblock.epoch, volumes: [ids[1], ids[1]], firstNumber: superblock.journal.firstNumber)
+        #expect(journal.volumes == [ids[1]])
+        journal.volumes = [ids[0], ids[1], ids[0]]
+        #expect(journal.volumes == [ids[0], ids[1]])
     }
 
-    @Test("a volume that is named twice on the disk, as a mirror or as registered, is damage under a right checksum")
+    @Test("a journal that begins in a later epoch than the store's is damage")
+    func laterJournal() throws {
+        let (disk, superblock) = try diskWithSuperblock(seed: 7)
+        var wrong = superblock
+        wrong.journal.epoch = superblock.epoch.next
+        try wrong.write(volumeDirectory: "/v", fileSystem: disk)
+        #expect(throws: SuperblockError.damaged(path: path, reason: "its fields make no sense")) {
+            try Superblock.read(volumeDirectory: "/v", fileSystem: disk)
+        }
+    }
+
+    @Test(
+        "a volume that is named twice on the disk, as a mirror, a replica or as registered, is damage under a right checksum"
+    )
     func repeatedVolumes() throws {
         let (disk, superblock) = try diskWithSuperblock(seed: 5)
         let mirrors = superblock.mirrorSet
@@ -108,10 +126,17 @@ struct SuperblockTests {
         let whole = try #require(disk.content(of: path))
         // Magic, version, length; then store, volume, index, policy's name, epoch, promise, number of mirrors.
         let firstMirror = 25 + 8 + 16 + 16 + 4 + (4 + superblock.defaultPolicy.description.utf8.count) + 8 + 8 + 4
-        // Log number and number of volumes; each with its index and path.
-        let firstVolume = firstMirror + 16 * mirrors.count + 8 + 4
+        // The journal's epoch, number of replicas, these, and first number.
+        let firstReplica = firstMirror + 16 * mirrors.count + 8 + 4
+        let replicas = superblock.journal.volumes
+        #expect(replicas.count == 3)
+        // Number of volumes; each with its index and path.
+        let firstVolume = firstReplica + 16 * replicas.count + 8 + 4
         let volumeBytes = 16 + 4 + 4 + superblock.registeredVolumes[0].lastKnownPath.utf8.count
-        for (from, to) in [(firstMirror, firstMirror + 32), (firstVolume, firstVolume + volumeBytes)] {
+        for (from, to) in [
+            (firstMirror, firstMirror + 32), (firstReplica, firstReplica + 16),
+            (firstVolume, firstVolume + volumeBytes),
+        ] {
             var bytes = Array(whole.dropLast(4))
             bytes.replaceSubrange(to..<to + 16, with: bytes[from..<from + 16])
             withUnsafeBytes(of: CRC32C.checksum(bytes).bigEndian) { bytes += Array($0) }

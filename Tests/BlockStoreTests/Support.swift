@@ -12,11 +12,15 @@ func makeSuperblock(using random: inout some RandomNumberGenerator) throws -> Su
         Superblock.RegisteredVolume(
             id: VolumeID(rawValue: UniqueID(using: &random)), index: index, lastKnownPath: "/disks/ä b/\(index)")
     }
+    let epoch = Epoch(rawValue: random.next() >> 1)
     return Superblock(
         storeID: StoreID(rawValue: UniqueID(using: &random)), volumeID: volumes[0].id, volumeIndex: 0,
         defaultPolicy: try ErasureCodingPolicy(policies.randomElement(using: &random)!),
-        epoch: Epoch(rawValue: random.next() >> 1), mirrorSet: volumes.shuffled(using: &random).prefix(3).map(\.id),
-        firstLogNumber: LogNumber(rawValue: random.next()), registeredVolumes: volumes,
+        epoch: epoch, mirrorSet: volumes.shuffled(using: &random).prefix(3).map(\.id),
+        journal: JournalGeneration(
+            epoch: Epoch(rawValue: epoch.rawValue - random.next() % 3),
+            volumes: volumes.shuffled(using: &random).prefix(3).map(\.id),
+            firstNumber: LogNumber(rawValue: random.next() >> 1)), registeredVolumes: volumes,
         handleKey: HandleKey(using: &random),
         createdAt: Timestamp(seconds: Int64(bitPattern: random.next()), nanoseconds: 999_999_999))
 }

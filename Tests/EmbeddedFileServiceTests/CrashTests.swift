@@ -4,6 +4,7 @@
 import FaultInjection
 import FileService
 import Glibc
+import Journal
 import Model
 import Synchronization
 import Testing
@@ -72,6 +73,8 @@ private final class CrashRun {
 
     init(policy: String, volumes: Int? = nil, seed: UInt64) throws {
         store = try SimulatedStore(policy, volumes: volumes)
+        // Two seconds go by at each tick, however long a sync takes.
+        store.bounds.journal.patience = SimulatedStore.endlessPatience
         self.seed = seed
         random = SeededGenerator(seed: seed)
     }

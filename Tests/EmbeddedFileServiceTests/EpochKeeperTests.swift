@@ -141,4 +141,71 @@ struct EpochKeeperTests {
         #expect(kept.keeper.recordAll(of: Array(ids[..<3])))
         #expect(kept.keeper.epoch == epoch)
     }
+
+    // MARK: The journal
+
+    @Test("begin a generation of the journal with their own number, with the mirrors there are")
+    func generation() throws {
+        let kept = try Kept()
+        defer { kept.close() }
+        let ids = kept.ids
+        #expect(kept.keeper.advance(mirrorSet: Array(ids[..<2])))
+        let begun = try #require(
+            kept.keeper.beginGeneration(volumes: [ids[4], ids[1], ids[2]], firstNumber: LogNumber(rawValue: 70)))
+        #expect(
+            begun
+                == JournalGeneration(
+                    epoch: kept.keeper.epoch, volumes: [ids[4], ids[1], ids[2]], firstNumber: LogNumber(rawValue: 70)))
+        #expect(kept.keeper.journal == begun && kept.keeper.mirrorSet == Array(ids[..<2]))
+        #expect(
+            try kept.superblocks().allSatisfy {
+                $0.journal == begun && $0.epoch == begun.epoch && $0.mirrorSet == Array(ids[..<2])
+            })
+        // Epochs that change mirrors leave the journal as it is.
+        #expect(kept.keeper.mirrorAdded(ids[3], mirrors: [ids[0], ids[1], ids[3]]))
+        #expect(kept.keeper.mirrorsFailed([ids[0]], remaining: [ids[1], ids[3]]))
+        #expect(kept.keeper.epoch == begun.epoch.next.next && kept.keeper.journal == begun)
+        #expect(
+            try kept.superblocks().allSatisfy {
+                $0.journal == begun && $0.epoch == kept.keeper.epoch && $0.mirrorSet == [ids[1], ids[3]]
+            })
+    }
+
+    @Test("begin no generation where too few volumes can be written, and say so; the next one has another number")
+    func noGeneration() throws {
+        let kept = try Kept()
+        defer { kept.close() }
+        let ids = kept.ids
+        let replicas = Array(ids[2..<5])
+        let first = try #require(
+            kept.keeper.beginGeneration(volumes: replicas, firstNumber: LogNumber(rawValue: 5)))
+        // The promise is written on two of the three volumes that it takes.
+        for volume in 2..<5 { kept.disk.inject(Fault("/v\(volume)/superblock", .rename, code: ENOMEM)) }
+        #expect(kept.keeper.beginGeneration(volumes: replicas, firstNumber: LogNumber(rawValue: 9)) == nil)
+        #expect(kept.keeper.journal == first && kept.keeper.epoch == first.epoch)
+        #expect(try kept.highest().journal == first)
+        kept.disk.removeFaults()
+        let second = try #require(
+            kept.keeper.beginGeneration(volumes: replicas, firstNumber: LogNumber(rawValue: 9)))
+        #expect(second.epoch > first.epoch.next && second.firstNumber == LogNumber(rawValue: 9))
+        // And where volumes have failed.
+        for volume in 2..<5 { kept.volumes[volume].fail(.closed) }
+        #expect(kept.keeper.beginGeneration(volumes: replicas, firstNumber: LogNumber(rawValue: 10)) == nil)
+        #expect(kept.keeper.journal == second)
+        #expect(try kept.superblocks().allSatisfy { $0.journal == second })
+    }
+
+    @Test("that begin a generation leave out a mirror that can't be written, not the generation")
+    func generationWithoutMirror() throws {
+        let kept = try Kept()
+        defer { kept.close() }
+        let ids = kept.ids
+        kept.disk.inject(Fault("/v1/superblock", .rename, code: EIO))
+        let begun = try #require(
+            kept.keeper.beginGeneration(volumes: Array(ids[2..<5]), firstNumber: LogNumber(rawValue: 5)))
+        #expect(kept.keeper.mirrorSet == [ids[0], ids[2]] && kept.keeper.journal == begun)
+        let highest = try kept.highest()
+        #expect(highest.journal == begun && highest.mirrorSet == [ids[0], ids[2]])
+        #expect(try kept.superblocks().count { $0.epoch == begun.epoch } == 4)
+    }
 }

@@ -56,7 +56,8 @@ struct HDFSGatewayDefectTests {
         try await withStore { store in
             let file = try await store.service.make("f")
             let written = try await store.service.write(pattern(30_000, seed: 1), to: file)
-            for volume in 0..<5 { store.disk.inject(Fault("/v\(volume)/blocks/", .write, code: EIO)) }
+            // With two volumes fewer a group would have no parity. The journal is on others.
+            for volume in 1...2 { store.disk.inject(Fault("/v\(volume)/blocks/", .write, code: EIO)) }
             store.clock.advance(seconds: 10)
             await store.service.tick()
             await eventually("the drain fails") { await store.service.status().counters.writeBackErrors == 1 }

@@ -2,6 +2,7 @@
 
 import FaultInjection
 import FileService
+import Journal
 import Model
 import Striping
 import Testing
@@ -27,15 +28,23 @@ struct OpenFilesTests {
 
     @Test("files between drains hold no cells, and all together no more descriptors than they may")
     func bounds() async throws {
-        let store = try await store { $0.bounds.maxOpenFiles = 200 }
+        let store = try await store {
+            $0.bounds.maxOpenFiles = 200
+            $0.bounds.journal.patience = SimulatedStore.endlessPatience
+            // Neither its room nor memory is what this is about.
+            $0.bounds.journal.capacityBytes = 64 << 20
+            $0.limits.maxPendingBytes = 8 << 20
+        }
+        // So much that each file has a group of its own.
+        let size = 8 * store.policy.stripeSizeBytes
         let atStart = store.disk.openFileCount
         let pool = store.service.writeBack.sink.pool
         var files: [FileReference] = []
         var mostDescriptors = 0
         for index in 0..<60 {
             let file = try await store.service.make("f\(index)")
-            // A full stripe, so that the group stays open for what may follow.
-            try await store.service.write(pattern(12 << 10, seed: UInt64(index)), to: file, at: 0)
+            // Full stripes, so that the group stays open for what may follow.
+            try await store.service.write(pattern(size, seed: UInt64(index)), to: file, at: 0)
             try await store.service.commit(file)
             files.append(file)
             mostDescriptors = max(mostDescriptors, store.disk.openFileCount)
@@ -48,15 +57,19 @@ struct OpenFilesTests {
         #expect(store.service.writeBack.usage.openFiles == 10)
         // They go on where they are.
         for (index, file) in files.enumerated() {
-            try await store.service.write(pattern(100, seed: UInt64(index + 100)), to: file, at: 12 << 10)
+            try await store.service.write(pattern(100, seed: UInt64(index + 100)), to: file, at: UInt64(size))
         }
         store.clock.advance(seconds: 5)
         store.service.settleIdleFiles()
-        await eventually("all files are settled") { store.service.writeBack.usage.openFiles == 0 }
+        // What they have in the journal makes no stripe, all together.
+        await eventually("all files rest") { store.service.writeBack.usage.restingFiles == files.count }
+        #expect(store.service.writeBack.usage.restingBytes == 100 * files.count)
         #expect(pool.freeCount == pool.capacity && store.service.writeBack.sink.outputs.count == 0)
+        #expect(store.disk.openFileCount <= atStart + 200)
+        try await store.stripeEverything()
         for (index, file) in files.enumerated() {
             let found = try await store.service.bytes(of: file)
-            #expect(found == pattern(12 << 10, seed: UInt64(index)) + pattern(100, seed: UInt64(index + 100)))
+            #expect(found == pattern(size, seed: UInt64(index)) + pattern(100, seed: UInt64(index + 100)))
         }
         try await finish(store)
     }

@@ -5,6 +5,7 @@
 import FaultInjection
 import FileService
 import Glibc
+import Journal
 import Logging
 import Model
 import Namespace
@@ -28,6 +29,9 @@ final class SimulatedStore {
         // The disks are small.
         bounds.dump.minFreeBytes = 0
         bounds.dump.segmentBytes = 64 << 10
+        bounds.journal.segmentBytes = 64 << 10
+        bounds.journal.capacityBytes = 1 << 20
+        bounds.journal.minFreeBytes = 0
         return bounds
     }()
     var log = SimulatedStore.quiet
@@ -77,9 +81,12 @@ final class SimulatedStore {
             log: log, limits: limits, bounds: bounds, dumpDirectory: dumpDirectory)
     }
 
-    func close() async {
-        _ = await opened?.close()
+    /// Returns of how many files the last bytes could not be made durable.
+    @discardableResult
+    func close() async -> Int {
+        let failures = await opened?.close()
         opened = nil
+        return failures ?? 0
     }
 
     /// A power cut; the service that was there is let go. Not open afterwards.
@@ -109,12 +116,9 @@ final class SimulatedStore {
     // MARK: Volumes
 
     /// The data and checksum files of all blocks on a volume.
-    func blockFiles(_ index: Int) -> [String] {
-        let blocks = paths[index] + "/blocks"
-        return ((try? disk.list(blocks)) ?? []).sorted().flatMap { directory in
-            ((try? disk.list(blocks + "/" + directory)) ?? []).sorted().map { "\(blocks)/\(directory)/\($0)" }
-        }
-    }
+    func blockFiles(_ index: Int) -> [String] { disk.blockFiles(of: paths[index]) }
+
+    func orphans() async throws -> [String] { try await core.orphans(on: disk) }
 
     var allBlockFiles: [String] { paths.indices.flatMap(blockFiles) }
 

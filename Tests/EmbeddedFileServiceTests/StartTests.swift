@@ -8,6 +8,7 @@ import Model
 import Testing
 
 @testable import EmbeddedFileService
+@testable import Namespace
 
 @Suite("Starts", .timeLimit(.minutes(10)))
 struct StartTests {
@@ -69,11 +70,15 @@ struct StartTests {
         try await store.open()
         try await store.service.make("a")
         for index in 0..<3 { store.disk.inject(Fault("/v\(index)/metadata/", .write, code: code)) }
-        await #expect(throws: FileError.inputOutput) { try await store.service.make("b") }
+        try await store.service.make("b")
+        await #expect(throws: NamespaceError.self) { try await store.core.namespace.applyNow() }
+        await #expect(throws: FileError.inputOutput) { try await store.service.make("c") }
         await store.close()
         store.disk.removeFaults()
         try await store.open()
         _ = try await store.service.find("a")
+        _ = try await store.service.find("b")
+        await #expect(throws: FileError.notFound) { try await store.service.find("c") }
         await store.close()
     }
 

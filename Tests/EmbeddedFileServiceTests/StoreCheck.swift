@@ -6,7 +6,6 @@ import FileService
 import Model
 import Namespace
 import Platform
-import Testing
 
 @testable import EmbeddedFileService
 
@@ -99,22 +98,32 @@ extension StoreCore {
     }
 }
 
-extension SimulatedStore {
+extension StoreCore {
     /// Block files on the volumes that are there that no group of the namespace names.
-    func orphans() async throws -> [String] {
-        let rows = try await core.transact { transaction throws(FileError) in
+    func orphans(on disk: FileSystem) async throws -> [String] {
+        let rows = try await transact { transaction throws(FileError) in
             try transaction.groupRows(after: nil, limit: .max)
         }
         var known: Set<String> = []
         for group in rows {
             for (index, location) in group.locations.enumerated() {
-                guard let location, let volume = core.volumes[location] else { continue }
-                let number = String(group.id.ordinal / 256 & 0xff, radix: 16)
+                guard let location, let volume = volumes[location] else { continue }
+                let number = String(group.id.ordinal / 256 % UInt64(Volume.subdirectoryCount), radix: 16)
                 let block =
                     "\(volume.directory)/blocks/\(number.count == 1 ? "0" : "")\(number)/\(group.id.internalBlock(index))"
                 known.formUnion([block, "\(block)_\(group.generationStamp).meta"])
             }
         }
-        return core.volumes.present.flatMap { blockFiles($0.index) }.filter { !known.contains($0) }
+        return volumes.present.flatMap { disk.blockFiles(of: $0.directory) }.filter { !known.contains($0) }
+    }
+}
+
+extension FileSystem {
+    /// The data and checksum files of all blocks on a volume.
+    func blockFiles(of volume: String) -> [String] {
+        let blocks = volume + "/blocks"
+        return ((try? list(blocks)) ?? []).sorted().flatMap { directory in
+            ((try? list(blocks + "/" + directory)) ?? []).sorted().map { "\(blocks)/\(directory)/\($0)" }
+        }
     }
 }

@@ -1,5 +1,6 @@
-// Power cuts at any call: what was answered is there, what was not is there as a whole or not at all. And
-// the same on a lying disk, to see that these tests can fail.
+// Power cuts at any call of the mirrors' disks, while batches are applied at any time: what was answered is there, what
+// was not is there as a whole or not at all, whatever the log kept of it. And the same on a lying disk, to see that
+// these tests can fail.
 
 import FaultInjection
 import Model
@@ -29,7 +30,11 @@ struct CrashTests {
         fixture.disk.ignoresSync = isLying
         let disk = fixture.disk
         // Going on with fewer mirrors must be written down durably; without power it can't be.
-        let namespace = try fixture.open { _, remaining in disk.hasPower && !remaining.isEmpty }
+        let namespace = try fixture.open(onMirrorFailure: { _, remaining in disk.hasPower && !remaining.isEmpty })
+        fixture.log.setMode(.onThread)
+        let appliesEvery = Int.random(in: 1...8, using: &random)
+        let entries = Int.random(in: 0...200, using: &random)
+        fixture.log.fail(afterEntries: entries)
         let history = History()
         let calls = Int.random(in: 0...400, using: &random)
         fixture.disk.losePower(afterCalls: calls)
@@ -43,6 +48,7 @@ struct CrashTests {
                             return
                         }
                         history.content.withLock { $0.answered[text] = id }
+                        if step % appliesEvery == 0 { try? await namespace.applyNow() }
                         guard step % 3 == 2 else { continue }
                         let old = "\(worker)-\(step - 1)"
                         history.content.withLock { _ = $0.begun.insert("-" + old) }
@@ -52,17 +58,22 @@ struct CrashTests {
                 }
             }
         }
-        fixture.disk = fixture.disk.crash(seed: seed)
+        fixture.crash(seed: seed, keeping: Int.random(in: 0...3, using: &random))
         await namespace.close()
         let content = history.content.withLock { $0 }
 
-        // Each mirror is whole by itself, and has all that was answered.
+        // Each mirror is whole by itself, and with what the log kept has all that was answered.
         for index in 0..<2 {
             guard case .verified = fixture.inspect(index) else {
                 throw Violation(description: "mirror \(index) is \(fixture.inspect(index))")
             }
-            try await compare(try fixture.open([fixture.mirrors[index]], epoch: 2), content, at: index)
+            let log = fixture.log.copy()
+            try await compare(try fixture.open([fixture.mirrors[index]], log: log, epoch: 2), content, at: index)
         }
+        guard case .verified(let first) = fixture.inspect(0), fixture.inspect(0) == fixture.inspect(1) else {
+            throw Violation(description: "the mirrors differ: \(fixture.inspect(0)), \(fixture.inspect(1))")
+        }
+        fixture.log = SimulatedLog(after: first.logNumber)
         try await compare(try fixture.open(epoch: 3), content, at: 2)
         guard fixture.inspect(0) == fixture.inspect(1) else {
             throw Violation(description: "the mirrors differ after both were opened")

@@ -63,15 +63,18 @@ struct GlanceTests {
         await namespace.close()
     }
 
-    @Test("shows nothing any more when what bodies left could not be made durable")
-    func failure() async throws {
+    @Test(
+        "shows nothing any more when what bodies left could not be made durable, or no mirror is left",
+        arguments: [true, false])
+    func failure(ofLog: Bool) async throws {
         let fixture = try Fixture()
         let namespace = try fixture.open()
         try await namespace.create(Self.a)
         #expect(Self.glances(namespace)[0] == "present")
-        for index in 0..<2 {
-            fixture.disk.inject(Fault("/v\(index)/", .sync, code: EIO))
-            fixture.disk.inject(Fault("/v\(index)/", .write, code: EIO))
+        if ofLog {
+            fixture.log.fail()
+        } else {
+            for mirror in fixture.mirrors { try? await namespace.dropMirror(on: mirror.volume) }
         }
         await #expect(throws: (any Error).self) { try await namespace.create(Self.b) }
         #expect(Self.glances(namespace) == ["unknown", "unknown"])

@@ -85,6 +85,22 @@ struct MetadataRecordTests {
         #expect(try Self.state(after: records + records[middle...]) == once)
     }
 
+    @Test("come to the same when only the last state of each row is applied", arguments: 0..<200 as Range<UInt64>)
+    func netted(seed: UInt64) throws {
+        var random = SeededGenerator(seed: seed)
+        let records = try (1...UInt64(40)).map { number in
+            MetadataRecord(number: LogNumber(rawValue: number), mutations: try Self.record(&random).mutations)
+        }
+        var netted: [MetadataRecord] = []
+        var rest = records[...]
+        while !rest.isEmpty {
+            let batch = rest.prefix(.random(in: 1...20, using: &random))
+            rest = rest.dropFirst(batch.count)
+            netted.append(MetadataRecord(number: LogNumber(rawValue: 1), mutations: Overlay(batch).mutations))
+        }
+        #expect(try Self.state(after: netted) == Self.state(after: records))
+    }
+
     /// All rows, as text, of a mirror that applied the records.
     private static func state(after records: [MetadataRecord]) throws -> [String] {
         let disk = SimulatedFileSystem(directories: ["/v0"])
@@ -112,7 +128,7 @@ struct MetadataRecordTests {
         // Any bytes but NUL and "/".
         let count = Int.random(in: 1...2, using: &random)
         let name = try FileName((0..<count).map { _ in UInt8.random(in: 0xfd...0xff, using: &random) })
-        switch Int.random(in: 0..<9, using: &random) {
+        switch Int.random(in: 0..<10, using: &random) {
         case 0:
             var inode = Fixture.inode(file, isSet ? .directory : .symbolicLink, size: number >> 3)
             inode.linkCount = UInt32.random(in: 1...UInt32(Int32.max), using: &random)
@@ -134,6 +150,7 @@ struct MetadataRecordTests {
                     range: range, group: group, groupOffset: number >> 34,
                     sequence: WriteSequence(rawValue: number >> 1)))
         case 5: return .removeExtent(file: file, offset: offset)
+        case 9: return .removeExtents(file: file, from: offset)
         case 6:
             let policy = try ErasureCodingPolicy(isSet ? "RS-3-2-1024k" : "XOR-2-1-4k")
             let volumes = (0..<policy.totalUnits).map { index in

@@ -30,39 +30,43 @@ struct MirrorFaultTests {
     private func open(
         _ fixture: Fixture, _ indices: [Int], _ reports: Reports, epoch: UInt64 = 1
     ) throws -> Namespace {
-        try Namespace.open(
-            indices.map { fixture.mirrors[$0] }, fileSystem: fixture.disk, storeID: Fixture.storeID,
-            epoch: Epoch(rawValue: epoch), cacheLimit: 2, logger: Fixture.quiet, onMirrorFailure: reports.fail,
+        try fixture.open(
+            indices.map { fixture.mirrors[$0] }, epoch: epoch, cacheLimit: 2, onMirrorFailure: reports.fail,
             onFailure: { _ in reports.end() })
     }
 
     // MARK: Members
 
-    @Test("one that was added is recorded with those there are at that moment, not with one that failed before")
-    func recordedMembers() async throws {
+    @Test(
+        "one that was added is recorded with those there are at that moment, not with one that failed before",
+        arguments: [true, false])
+    func recordedMembers(failsBefore: Bool) async throws {
         let fixture = try Fixture(mirrors: 3)
         let volumes = fixture.mirrors.map(\.volume)
         let reports = Reports()
         let namespace = try open(fixture, [0, 1], reports)
         fixture.disk.inject(Fault("/v1/", .sync, code: EIO))
-        let (first, second) = (Fixture.name("a"), Fixture.name("b"))
-        // The commit that loses a mirror is under way when the copy is asked for.
+        try await namespace.create(Fixture.name("a"))
+        // The batch that loses a mirror is on its way when the copy is asked for, or the other way round.
         let gate = Gate()
-        let pause = namespace.queueBody { gate.pass() }
+        let pause = Task { try await namespace.withMirrors { _ in gate.pass() } }
         await gate.waitForArrival()
-        let create = Task { try await namespace.create(first) }
-        while namespace.queuedRequests < 1 { await Task.yield() }
-        let add = Task {
+        let lose = { @Sendable () async throws -> Void in try await namespace.applyNow() }
+        let add = { @Sendable () async throws -> Void in
             try await namespace.addMirror(fixture.mirrors[2]) { mirrors in
                 reports.record(mirrors)
                 return true
             }
         }
+        let first = Task { try await (failsBefore ? lose : add)() }
+        await Task.yield()
+        let second = Task { try await (failsBefore ? add : lose)() }
         gate.open()
         try await pause.value
-        _ = try await create.value
-        try await add.value
-        try await namespace.create(second)
+        try await first.value
+        try await second.value
+        try await namespace.create(Fixture.name("b"))
+        try await namespace.applyNow()
         #expect(reports.failed == [volumes[1]])
         let last = try #require(reports.recorded.last)
         #expect(reports.recorded.count == 1 && Set(last).count == last.count && last.contains(volumes[2]))
@@ -88,6 +92,7 @@ struct MirrorFaultTests {
         #expect(reports.recorded == [volumes] && reports.failed == [volumes[2]] && reports.ends == 0)
         let writes = fixture.disk.callCount(.write, under: "/v2/")
         try await namespace.create(Fixture.name("b"))
+        try await namespace.applyNow()
         #expect(try await namespace.mirrorVolumes() == Array(volumes[..<2]))
         #expect(fixture.disk.callCount(.write, under: "/v2/") == writes)
         // It may be tried again.
@@ -132,20 +137,19 @@ struct MirrorFaultTests {
     }
 
     @Test("the end of the namespace is told once, before anybody is answered", arguments: [true, false])
-    func end(atCommit: Bool) async throws {
+    func end(whenApplied: Bool) async throws {
         let fixture = try Fixture()
         let reports = Reports()
         let namespace = try open(fixture, [0, 1], reports)
         try await namespace.create(Fixture.name("a"))
         #expect(reports.ends == 0)
-        if atCommit {
+        if whenApplied {
             fixture.disk.inject(Fault("/v", .sync, code: EIO))
-            do {
-                try await namespace.create(Fixture.name("b"))
-                Issue.record("answered")
-            } catch {
-                #expect(reports.ends == 1)
-            }
+            // What the log has is answered.
+            try await namespace.create(Fixture.name("b"))
+            let applied = fixture.log.appliedNumber
+            await #expect(throws: NamespaceError.self) { try await namespace.applyNow() }
+            #expect(reports.ends == 1 && fixture.log.appliedNumber == applied)
         } else {
             for mirror in fixture.mirrors { try? await namespace.dropMirror(on: mirror.volume) }
         }
@@ -171,6 +175,7 @@ struct MirrorFaultTests {
         let reports = Reports()
         let namespace = try open(fixture, [0, 1], reports)
         for index in 0..<50 { try await namespace.create(Fixture.name("\(index)")) }
+        try await namespace.applyNow()
         for afterCalls in [0, 1, 3] {
             // Less calls than that are no failure.
             let calls = fixture.disk.callCount(operation, under: "/v2/")
@@ -333,6 +338,7 @@ struct MirrorFaultTests {
         let reports = Reports()
         let namespace = try open(fixture, [0, 1], reports)
         let found = try await namespace.read { transaction throws(NamespaceError) in try transaction.inode(id) }
+        _ = try await namespace.mirrorVolumes()
         #expect(found?.usedBytes == 3000 && reports.failed == [fixture.mirrors[0].volume])
         await namespace.close()
     }
@@ -355,6 +361,7 @@ struct MirrorFaultTests {
             return try transaction.allExtents(id)
         }
         #expect(extents == expected)
+        _ = try await namespace.mirrorVolumes()
         #expect(reports.failed == [fixture.mirrors[0].volume])
         #expect(try await namespace.names() == ["a", "b"])
         await namespace.close()
@@ -390,6 +397,7 @@ struct MirrorFaultTests {
         let found = try await namespace.read { transaction throws(NamespaceError) in
             try transaction.existingGroup(Self.group, holding: 4000)
         }
+        _ = try await namespace.mirrorVolumes()
         #expect(found == (try Self.blockGroup()) && reports.failed == [fixture.mirrors[0].volume])
         await #expect(throws: NamespaceError.self) {
             try await namespace.read { transaction throws(NamespaceError) in
@@ -411,6 +419,7 @@ struct MirrorFaultTests {
             if isKnownMissing { _ = try transaction.inode(id) }
             return try transaction.existingInode(id)
         }
+        _ = try await namespace.mirrorVolumes()
         #expect(found.usedBytes == 3000 && reports.failed == [fixture.mirrors[0].volume])
         await namespace.close()
     }

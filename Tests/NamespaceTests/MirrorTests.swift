@@ -48,32 +48,35 @@ struct MirrorTests {
         let fixture = try Fixture()
         #expect(throws: NamespaceError.wrongStore("/v0/namespace.sqlite")) {
             try Namespace.open(
-                fixture.mirrors, fileSystem: fixture.disk, storeID: StoreID(rawValue: UniqueID(high: 1, low: 1)),
-                epoch: Epoch(rawValue: 5), logger: Fixture.quiet, onMirrorFailure: { _, _ in true })
+                fixture.mirrors, records: [], lastNumber: LogNumber(rawValue: 1), fileSystem: fixture.disk,
+                storeID: StoreID(rawValue: UniqueID(high: 1, low: 1)), epoch: Epoch(rawValue: 5), log: fixture.log.log,
+                logger: Fixture.quiet, onMirrorFailure: { _, _ in true })
         }
     }
 
     @Test(
-        "one that fails is dropped, which is told before anybody is answered, and the others go on",
+        "one that fails is dropped, which is told before the log lets go of what it lacks, and the others go on",
         arguments: [0, 1, 2], [FileOperation.sync, .write])
     func failure(_ index: Int, _ operation: FileOperation) async throws {
         let fixture = try Fixture(mirrors: 3)
         let failures = Failures()
-        let disk = fixture.disk
-        let answered = Flag()
-        let namespace = try fixture.open { failed, remaining in
-            #expect(!answered.isSet)
+        let (disk, log) = (fixture.disk, fixture.log)
+        let namespace = try fixture.open(onMirrorFailure: { failed, remaining in
+            #expect(log.appliedNumber < log.lastNumber)
             #expect(remaining == fixture.mirrors.map(\.volume).filter { !failed.contains($0) })
             return failures.report(failed, remaining)
-        }
+        })
         try await namespace.create(Fixture.name("a"))
+        try await namespace.applyNow()
         disk.inject(Fault("/v\(index)/", operation, code: EIO, count: 1))
         try await namespace.create(Fixture.name("b"))
-        answered.set()
-        #expect(failures.volumes == [fixture.mirrors[index].volume])
+        #expect(failures.volumes == [])
+        try await namespace.applyNow()
+        #expect(failures.volumes == [fixture.mirrors[index].volume] && log.appliedNumber == log.lastNumber)
         let syncs = disk.callCount(.sync, under: "/v\(index)/")
         let writes = disk.callCount(.write, under: "/v\(index)/")
         try await namespace.create(Fixture.name("c"))
+        try await namespace.applyNow()
         #expect(try await namespace.names() == ["a", "b", "c"])
         await namespace.close()
         // A failed sync is never retried.
@@ -92,8 +95,13 @@ struct MirrorTests {
         let fixture = try Fixture()
         let failures = Failures(mayGoOn: mayGoOn)
         let namespace = try fixture.open(onMirrorFailure: failures.report)
+        try await namespace.applyNow()
+        let applied = fixture.log.appliedNumber
         fixture.disk.inject(Fault(mayGoOn ? "/" : "/v1/", .sync, code: EIO))
-        for name in ["a", "b"] {
+        // What is in the log is durable, and answered.
+        try await namespace.create(Fixture.name("a"))
+        await #expect(throws: NamespaceError.self) { try await namespace.applyNow() }
+        for name in ["b", "c"] {
             do {
                 try await namespace.create(Fixture.name(name))
                 Issue.record("answered")
@@ -102,6 +110,7 @@ struct MirrorTests {
             }
         }
         await namespace.close()
+        #expect(fixture.log.appliedNumber == applied)
     }
 
     @Test("a full disk drops its mirror; when all are full the namespace fails")
@@ -111,14 +120,18 @@ struct MirrorTests {
         let namespace = try fixture.open(onMirrorFailure: failures.report)
         let used = fixture.disk.content(of: "/v1/namespace.sqlite-wal")?.count ?? 0
         fixture.disk.setCapacity(used + 100_000, under: "/v1/")
-        for index in 0..<200 { try await namespace.create(Fixture.name("\(index)")) }
+        for index in 0..<200 {
+            try await namespace.create(Fixture.name("\(index)"))
+            if index % 20 == 0 { try await namespace.applyNow() }
+        }
         #expect(failures.volumes == [fixture.mirrors[1].volume])
         fixture.disk.setCapacity(0, under: "/v0/")
+        await #expect(throws: NamespaceError.self) { try await namespace.applyNow() }
         await #expect(throws: NamespaceError.self) { try await namespace.create(Fixture.name("x")) }
         await namespace.close()
     }
 
-    @Test("a primary that fails while bodies run is replaced, with all that the batch did so far", arguments: [0, 1])
+    @Test("a mirror that fails while a body reads is replaced, with all that bodies did so far", arguments: [0, 1])
     func primaryFailsInBatch(_ bodies: Int) async throws {
         let fixture = try Fixture()
         let failures = Failures()
@@ -126,6 +139,7 @@ struct MirrorTests {
         for index in 0..<300 { try await namespace.create(Fixture.name("old\(index)")) }
         await namespace.close()
         let again = try fixture.open(epoch: 2, cacheLimit: 2, onMirrorFailure: failures.report)
+        try await again.applyNow()
         let disk = fixture.disk
         let gate = Gate()
         let pause = again.queueBody { gate.pass() }
@@ -149,6 +163,7 @@ struct MirrorTests {
         try await pause.value
         for task in before { _ = try await task.value }
         #expect(try await failing.value == 300 + bodies + 1)
+        _ = try await again.mirrorVolumes()
         #expect(failures.volumes == [fixture.mirrors[0].volume])
         #expect(try await again.names().count == 300 + bodies + 2)
         await again.close()
@@ -175,6 +190,7 @@ struct MirrorTests {
             return try transaction.inode(id)
         }
         #expect(inode?.linkTarget?.bytes == Self.marker)
+        _ = try await namespace.mirrorVolumes()
         #expect(failures.volumes == [fixture.mirrors[0].volume])
         #expect(try await namespace.names() == ["a", "b"])
         await namespace.close()
@@ -250,8 +266,11 @@ struct MirrorTests {
         var fixture = try Fixture()
         // Cut off while it was in use, so that much of the old mirror is in its log only.
         let old = try fixture.open()
-        for index in 0..<20 { try await old.create(Fixture.name("old\(index)")) }
-        fixture.disk = fixture.disk.crash(seed: UInt64(calls))
+        for index in 0..<20 {
+            try await old.create(Fixture.name("old\(index)"))
+            try await old.applyNow()
+        }
+        fixture.crash(seed: UInt64(calls))
         await old.close()
         #expect(fixture.disk.content(of: fixture.mirrors[1].path + "-wal")?.isEmpty == false)
         let namespace = try fixture.open([fixture.mirrors[0]], epoch: 2)
@@ -276,8 +295,11 @@ struct MirrorTests {
     func copyOverLog() async throws {
         var fixture = try Fixture()
         let old = try fixture.open()
-        for index in 0..<20 { try await old.create(Fixture.name("old\(index)")) }
-        fixture.disk = fixture.disk.crash(seed: 1)
+        for index in 0..<20 {
+            try await old.create(Fixture.name("old\(index)"))
+            try await old.applyNow()
+        }
+        fixture.crash(seed: 1)
         await old.close()
         let namespace = try fixture.open([fixture.mirrors[0]], epoch: 2)
         for index in 0..<20 { try await namespace.create(Fixture.name("\(index)")) }
@@ -303,9 +325,11 @@ struct MirrorTests {
         }
     }
 
-    @Test("one that was away is behind, and is copied anew when it is opened with the others")
-    func stale() async throws {
-        let fixture = try Fixture()
+    @Test(
+        "one that was away is behind, and is brought forward where the log reaches back to it; else all are refused",
+        arguments: [true, false])
+    func stale(reachesBack: Bool) async throws {
+        let fixture = try Fixture(logForgets: !reachesBack)
         let first = try fixture.open()
         try await first.create(Fixture.name("both"))
         await first.close()
@@ -317,11 +341,24 @@ struct MirrorTests {
         #expect(behind < ahead && behind.epoch < ahead.epoch)
         #expect(
             behind < MirrorPosition(storeID: ahead.storeID, epoch: ahead.epoch, logNumber: LogNumber(rawValue: 0)))
+        if !reachesBack {
+            do {
+                _ = try fixture.open(fixture.mirrors.reversed(), epoch: 2)
+                Issue.record("opened")
+            } catch {
+                guard case .incompleteLog = error as? NamespaceError else { throw error }
+            }
+            try Namespace.copy(from: fixture.mirrors[0], to: fixture.mirrors[1], fileSystem: fixture.disk)
+        }
         let third = try fixture.open(fixture.mirrors.reversed(), epoch: 2)
         #expect(try await third.names() == ["both", "one"])
         #expect(try await third.mirrorVolumes().count == 2)
         await third.close()
         #expect(fixture.inspect(0) == fixture.inspect(1))
+        #expect(try dump(fixture, 0) == dump(fixture, 1))
+        // Neither may a mirror be ahead of the log.
+        let log = SimulatedLog(after: LogNumber(rawValue: try #require(position(fixture, 0)).logNumber.rawValue - 1))
+        #expect(throws: NamespaceError.self) { try fixture.open(log: log, epoch: 3) }
     }
 
     @Test("a new one can be added while the namespace is in use")
@@ -332,6 +369,7 @@ struct MirrorTests {
         try await namespace.create(Fixture.name("a"))
         fixture.disk.inject(Fault("/v0/", .sync, code: EIO))
         try await namespace.create(Fixture.name("b"))
+        try await namespace.applyNow()
         try await namespace.addMirror(fixture.mirrors[2]) { _ in true }
         try await namespace.create(Fixture.name("c"))
         #expect(try await namespace.mirrorVolumes() == [fixture.mirrors[1].volume, fixture.mirrors[2].volume])
@@ -347,7 +385,10 @@ struct MirrorTests {
         let fixture = try Fixture()
         let namespace = try fixture.open()
         let database = "/v1/namespace.sqlite"
-        for index in 0..<600 { try await namespace.create(Fixture.name("\(index)")) }
+        for index in 0..<600 {
+            try await namespace.create(Fixture.name("\(index)"))
+            try await namespace.applyNow()
+        }
         #expect(
             fixture.disk.callCount(.sync, under: database) > fixture.disk.callCount(.sync, under: database + "-wal"))
         // 1,000 pages with their frame headers, and the commits of one batch.
@@ -364,7 +405,10 @@ struct MirrorTests {
         let namespace = try fixture.open(onMirrorFailure: failures.report)
         fixture.disk.inject(
             Fault(fixture.mirrors[index].path, isWholePath: true, .sync, code: EIO, count: 1))
-        for index in 0..<600 { try await namespace.create(Fixture.name("\(index)")) }
+        for index in 0..<600 {
+            try await namespace.create(Fixture.name("\(index)"))
+            try await namespace.applyNow()
+        }
         #expect(failures.volumes == [fixture.mirrors[index].volume])
         #expect(try await namespace.names().count == 600)
         await namespace.close()

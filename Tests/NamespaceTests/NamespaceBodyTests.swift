@@ -1,6 +1,8 @@
 import FaultInjection
+import Journal
 import Model
 import Platform
+import Synchronization
 import Testing
 
 @testable import Namespace
@@ -204,75 +206,194 @@ struct NamespaceBodyTests {
         await again.close()
     }
 
-    @Test("bodies that queue up during a commit share the next: one sync of each mirror")
+    @Test("bodies go on while the log is at work: none waits for a sync, and all that gathered share the next")
     func groupCommit() async throws {
         let fixture = try Fixture()
+        let log = fixture.log
         let namespace = try fixture.open()
-        try await namespace.create(Fixture.name("warm up"))
-        let gate = Gate()
-        fixture.disk.before(.sync, under: "/v0/") { gate.pass() }
-        let before = [0, 1].map { fixture.disk.callCount(.sync, under: "/v\($0)/") }
+        let groups = log.groups
+        log.setMode(.held)
+        let isAnswered = Flag()
         let count = 200
+        let syncs = [0, 1].map { fixture.disk.callCount(.sync, under: "/v\($0)/") }
         try await withThrowingTaskGroup(of: Void.self) { group in
-            group.addTask {
-                defer { gate.stopExpecting() }
-                try await namespace.create(Fixture.name("first"))
-            }
-            await gate.waitForArrival()
             for index in 0..<count {
-                group.addTask { try await namespace.create(Fixture.name("\(index)")) }
+                group.addTask {
+                    try await namespace.create(Fixture.name("\(index)"))
+                    isAnswered.set()
+                }
             }
-            while namespace.queuedRequests < count, !gate.isAbandoned { await Task.yield() }
-            gate.open()
+            while log.pendingCount < count { await Task.yield() }
+            // Bodies see what those before them did; none of it is answered.
+            let names = try await namespace.read { transaction throws(NamespaceError) in
+                try transaction.entries(.root, after: 0, limit: .max)
+            }
+            #expect(names.count == count && !isAnswered.isSet)
+            log.setMode(.atOnce)
             try await group.waitForAll()
         }
-        for index in 0...1 {
-            #expect(fixture.disk.callCount(.sync, under: "/v\(index)/") - before[index] == 2)
-        }
-        #expect(try await namespace.names().count == count + 2)
+        #expect(log.groups - groups == 1)
+        // No mirror was touched for any of it.
+        #expect([0, 1].map { fixture.disk.callCount(.sync, under: "/v\($0)/") } == syncs)
+        #expect(try await namespace.names().count == count)
         await namespace.close()
     }
 
-    @Test(
-        "a change, and what relies on it, is answered when it is durable on every mirror; a look, before",
-        arguments: [0, 1])
-    func answersWhenDurable(_ slowMirror: Int) async throws {
+    @Test("a change, and what relies on it, is answered when it is durable; a look, before")
+    func answersWhenDurable() async throws {
         let fixture = try Fixture()
+        let log = fixture.log
         let namespace = try fixture.open()
-        let batch = Gate()
-        let disk = Gate()
+        log.setMode(.held)
         let isAnswered = Flag()
-        // Both bodies wait for the same batch.
-        let pause = namespace.queueBody { batch.pass() }
-        await batch.waitForArrival()
         let created = Task { () async throws in
-            defer { disk.stopExpecting() }
             try await namespace.create(Fixture.name("a"))
             isAnswered.set()
         }
-        while namespace.queuedRequests < 1 { await Task.yield() }
+        while log.pendingCount < 1 { await Task.yield() }
         // An operation that finds its work done must not be answered as done while it may still be lost.
         let isRepeated = Flag()
+        let isRun = Flag()
         let repeated = Task {
             _ = try await namespace.perform { transaction throws(NamespaceError) in
-                try transaction.entry(.root, Fixture.name("a"))
+                isRun.set()
+                return try transaction.entry(.root, Fixture.name("a"))
             }
             isRepeated.set()
         }
-        while namespace.queuedRequests < 2 { await Task.yield() }
-        let read = Task { try await namespace.child(Fixture.name("a")) }
-        while namespace.queuedRequests < 3 { await Task.yield() }
-        fixture.disk.before(.sync, under: "/v\(slowMirror)/") { disk.pass() }
-        batch.open()
-        try await pause.value
-        #expect(try await read.value != nil)
-        await disk.waitForArrival()
-        #expect(!isAnswered.isSet && !isRepeated.isSet)
-        disk.open()
+        while !isRun.isSet { await Task.yield() }
+        // So is one that was refused because of it.
+        let isRefused = Flag()
+        let isThrown = Flag()
+        let refused = Task {
+            await #expect(throws: TestFailure.refused) {
+                try await namespace.perform { _ throws(TestFailure) in
+                    isThrown.set()
+                    throw .refused
+                }
+            }
+            isRefused.set()
+        }
+        while !isThrown.isSet { await Task.yield() }
+        #expect(try await namespace.child(Fixture.name("a")) != nil)
+        #expect(!isAnswered.isSet && !isRepeated.isSet && !isRefused.isSet)
+        log.setMode(.atOnce)
         try await created.value
         try await repeated.value
-        #expect(isAnswered.isSet)
+        await refused.value
+        #expect(isAnswered.isSet && isRepeated.isSet && isRefused.isSet)
         await namespace.close()
+    }
+
+    @Test("bytes that a body journals go with its record, and the claims come back in order")
+    func journaling() async throws {
+        let fixture = try Fixture()
+        let log = fixture.log
+        let namespace = try fixture.open()
+        @Sendable func payload(_ file: FileID, _ offset: UInt64, _ count: Int) -> JournalPayload {
+            JournalPayload(
+                file: file, offset: offset, sequence: WriteSequence(rawValue: offset + 1),
+                bytes: Payload(bytes: Array(repeating: 7, count: count)))
+        }
+        let before = log.lastNumber
+        let (id, claims) = try await namespace.performJournaling { transaction throws(NamespaceError) in
+            let id = try transaction.create(Fixture.name("a"))
+            transaction.journal([payload(id, 10, 5), payload(id, 0, 3)])
+            transaction.journal([payload(id, 20, 1)])
+            return id
+        }
+        #expect(claims.map(\.offset) == [10, 0, 20] && claims.map(\.count) == [5, 3, 1])
+        #expect(claims.allSatisfy { $0.file == id && $0.sequence.rawValue == $0.offset + 1 })
+        #expect(log.lastNumber == before.next)
+        // Also without a change of metadata; nothing of a body that threw.
+        let alone = try await namespace.performJournaling { transaction throws(NamespaceError) in
+            transaction.journal([payload(id, 30, 2)])
+        }
+        #expect(alone.claims.map(\.offset) == [30] && log.lastNumber == before.next.next)
+        await #expect(throws: TestFailure.refused) {
+            try await namespace.performJournaling { transaction throws(TestFailure) in
+                transaction.journal([payload(id, 40, 2)])
+                throw .refused
+            }
+        }
+        let none = try await namespace.performJournaling { _ throws(NamespaceError) in }
+        #expect(none.claims.isEmpty && log.lastNumber == before.next.next)
+        #expect(log.payloads.map(\.offset) == [10, 0, 20, 30])
+        await namespace.close()
+        // The position counts them too.
+        #expect(log.records.isEmpty && log.appliedNumber == before.next.next)
+        guard case .verified(let position) = fixture.inspect(1) else { throw TestFailure.refused }
+        #expect(position.logNumber == before.next.next)
+    }
+
+    @Test("when the log fails, that is told once and before anybody is answered, and all later bodies are refused")
+    func logFails() async throws {
+        let fixture = try Fixture()
+        let failures = Mutex(0)
+        let namespace = try fixture.open(onFailure: { _ in failures.withLock { $0 += 1 } })
+        try await namespace.create(Fixture.name("a"))
+        fixture.log.fail()
+        for name in ["b", "c"] {
+            do {
+                try await namespace.create(Fixture.name(name))
+                Issue.record("answered")
+            } catch {
+                guard case .failed = error else { throw error }
+            }
+            #expect(failures.withLock { $0 } == 1)
+        }
+        await #expect(throws: NamespaceError.self) { try await namespace.child(Fixture.name("a")) }
+        await namespace.close()
+        let log = fixture.log.crash()
+        let again = try fixture.open(log: log, epoch: 2)
+        #expect(try await again.names() == ["a"])
+        await again.close()
+    }
+
+    @Test("the last of a file's extents go with one mutation, whatever the mirrors have", arguments: [0, 1, 2])
+    func removeExtents(applied: Int) async throws {
+        let fixture = try Fixture()
+        let namespace = try fixture.open()
+        let file = FileID(rawValue: 77)
+        func put(_ offsets: [UInt64], sequence: UInt64) async throws {
+            try await namespace.perform { transaction throws(NamespaceError) in
+                for offset in offsets {
+                    let extent = Extent(
+                        range: ByteRange(offset: offset, count: 5), group: BlockGroupID(ordinal: 1),
+                        groupOffset: offset, sequence: WriteSequence(rawValue: sequence))
+                    try transaction.mutate(.putExtent(file: file, extent))
+                }
+            }
+        }
+        func offsets(_ namespace: Namespace) async throws -> [UInt64] {
+            try await namespace.read { transaction throws(NamespaceError) in
+                try transaction.extents(file).map(\.range.lowerBound)
+            }
+        }
+        try await put([0, 10, 20, 30, 40], sequence: 1)
+        if applied > 0 { try await namespace.applyNow() }
+        try await namespace.perform { transaction throws(NamespaceError) in
+            try transaction.mutate(.removeExtents(file: file, from: 11))
+        }
+        #expect(try await offsets(namespace) == [0, 10])
+        if applied > 1 { try await namespace.applyNow() }
+        try await put([25, 50], sequence: 2)
+        // Taken back with the body that did it.
+        await #expect(throws: NamespaceError.closed) {
+            try await namespace.perform { transaction throws(NamespaceError) in
+                try transaction.mutate(.removeExtents(file: file, from: 0))
+                guard try transaction.extents(file).isEmpty else { throw .damaged("still there") }
+                throw .closed
+            }
+        }
+        try await namespace.perform { transaction throws(NamespaceError) in
+            try transaction.mutate(.removeExtents(file: file, from: 50))
+        }
+        #expect(try await offsets(namespace) == [0, 10, 25])
+        await namespace.close()
+        let again = try fixture.open()
+        #expect(try await offsets(again) == [0, 10, 25])
+        await again.close()
     }
 
     @Test("ids are not used again after a crash, whatever was lost", arguments: 0..<20 as Range<UInt64>)
@@ -295,12 +416,44 @@ struct NamespaceBodyTests {
                 for id in ids.0 { #expect(groups.insert(id).inserted) }
                 for id in ids.1 { #expect(files.insert(id).inserted && id != .root) }
                 handedOut += 1
-                if handedOut == 2 { fixture.disk.losePower(afterCalls: Int(seed % 4)) }
+                if handedOut == 2 { fixture.log.fail(afterEntries: Int(seed % 4)) }
+                if seed % 3 == 0 { try? await namespace.applyNow() }
             }
-            fixture.disk = fixture.disk.crash(seed: seed)
+            fixture.crash(seed: seed)
             await namespace.close()
         }
         #expect(files.count >= 4 * 1400)
+    }
+
+    @Test("a group's id is never given out before its reservation is durable", arguments: [0, 1, 2])
+    func reservedGroupIDs(kept: Int) async throws {
+        var fixture = try Fixture()
+        let namespace = try fixture.open()
+        /// All that can be had now.
+        @Sendable func take(_ transaction: inout Transaction) throws(NamespaceError) -> Set<BlockGroupID> {
+            var ids: Set<BlockGroupID> = []
+            do throws(NamespaceError) {
+                while true { ids.insert(try transaction.newGroupID()) }
+            } catch {
+                guard error == .outOfGroupIDs else { throw error }
+            }
+            return ids
+        }
+        fixture.log.setMode(.held)
+        let first = try await namespace.read(take)
+        #expect(first.count >= 2048)
+        // Now another range is being reserved; and the one behind it, but none is durable.
+        for _ in 0..<3 { #expect(try await namespace.read(take) == []) }
+        #expect(fixture.log.pendingCount > 0)
+        fixture.log.makeDurable(1)
+        let second = try await namespace.read(take)
+        #expect(second.count >= 2048 && second.isDisjoint(with: first))
+        fixture.crash(seed: 1, keeping: kept)
+        await namespace.close()
+        let again = try fixture.open(epoch: 2)
+        let third = try await again.read(take)
+        #expect(third.count >= 2048 && third.isDisjoint(with: first) && third.isDisjoint(with: second))
+        await again.close()
     }
 
     @Test("keeps the caller's numbers")

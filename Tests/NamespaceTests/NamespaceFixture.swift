@@ -21,10 +21,12 @@ struct Fixture {
     }()
 
     var disk: SimulatedFileSystem
+    var log: SimulatedLog
     let mirrors: [MirrorLocation]
 
     /// Formatted mirrors.
-    init(mirrors count: Int = 2) throws {
+    init(mirrors count: Int = 2, logForgets: Bool = true) throws {
+        log = SimulatedLog(forgets: logForgets)
         mirrors = (0..<count).map(Self.mirror)
         disk = SimulatedFileSystem(directories: mirrors.map(\.directory))
         try format()
@@ -42,12 +44,22 @@ struct Fixture {
     }
 
     func open(
-        _ mirrors: [MirrorLocation]? = nil, epoch: UInt64 = 1, cacheLimit: Int = 1000,
-        onMirrorFailure: @escaping @Sendable ([VolumeID], [VolumeID]) -> Bool = { _, remaining in !remaining.isEmpty }
+        _ mirrors: [MirrorLocation]? = nil, log: SimulatedLog? = nil, epoch: UInt64 = 1, cacheLimit: Int = 1000,
+        bounds: Backlog.Bounds = Backlog.Bounds(),
+        onMirrorFailure: @escaping @Sendable ([VolumeID], [VolumeID]) -> Bool = { _, remaining in !remaining.isEmpty },
+        onFailure: @escaping @Sendable (NamespaceError) -> Void = { _ in }
     ) throws -> Namespace {
-        try Namespace.open(
-            mirrors ?? self.mirrors, fileSystem: disk, storeID: Self.storeID, epoch: Epoch(rawValue: epoch),
-            cacheLimit: cacheLimit, logger: Self.quiet, onMirrorFailure: onMirrorFailure)
+        let log = log ?? self.log
+        return try Namespace.open(
+            mirrors ?? self.mirrors, records: log.records, lastNumber: log.lastNumber, fileSystem: disk,
+            storeID: Self.storeID, epoch: Epoch(rawValue: epoch), log: log.log, cacheLimit: cacheLimit, bounds: bounds,
+            logger: Self.quiet, onMirrorFailure: onMirrorFailure, onFailure: onFailure)
+    }
+
+    /// Loses power: what was not synced is lost, and of the entries that were not durable all but so many.
+    mutating func crash(seed: UInt64, keeping count: Int = 0) {
+        disk = disk.crash(seed: seed)
+        log = log.crash(keeping: count)
     }
 
     func inspect(_ index: Int) -> MirrorState { Namespace.inspect(mirrors[index], fileSystem: disk) }

@@ -31,7 +31,9 @@ final class Store: Sendable {
             let superblock = Superblock(
                 storeID: storeID, volumeID: VolumeID(rawValue: UniqueID(using: &random)), volumeIndex: index,
                 defaultPolicy: try ErasureCodingPolicy("RS-3-2-1024k"), epoch: Epoch(rawValue: 1), mirrorSet: [],
-                firstLogNumber: LogNumber(rawValue: 1), registeredVolumes: [], handleKey: handleKey,
+                journal: JournalGeneration(
+                    epoch: Epoch(rawValue: 1), volumes: [], firstNumber: LogNumber(rawValue: 2)), registeredVolumes: [],
+                handleKey: handleKey,
                 createdAt: Timestamp(seconds: 0, nanoseconds: 0))
             try Volume.format(directory: path, superblock: superblock, fileSystem: fileSystem)
             volumes.append(try Volume(directory: path, fileSystem: fileSystem))

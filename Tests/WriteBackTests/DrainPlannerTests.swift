@@ -109,8 +109,8 @@ struct DrainPlannerTests {
         let choice =
             Bool.random(using: &random)
             ? planner.chooseFullStripes(12, limits)
-            : planner.chooseAll(from: UInt64.random(in: 0..<512, using: &random), limits)
-        let plan = planner.plan(choice, through: through, rests: false)
+            : planner.chooseAll(from: UInt64.random(in: 0..<512, using: &random), 12, limits)
+        let plan = planner.plan(choice, DrainPlanner.Place(through: through, rests: false)).plan
         #expect(plan.runs.count <= limits.maxRunsPerTurn)
         var durable = Set<Int>()
         for run in plan.runs {
@@ -138,13 +138,72 @@ struct DrainPlannerTests {
         #expect(left.runs.reduce(0) { $0 + Int($1.range.count) } == (0..<512).count { writes.covered($0, through) })
     }
 
+    @Test(
+        "everything becomes durable: full stripes striped, the rest journaled, nothing in both, nothing older on top",
+        arguments: 0..<200)
+    func durable(seed: Int) {
+        var (writes, random) = Writes.random(seed)
+        var limits = WriteBackLimits()
+        limits.maxRunsPerTurn = [3, 10, 4096].randomElement(using: &random)!
+        limits.maxJournaledBytes = [0, 20, 100, 1 << 20].randomElement(using: &random)!
+        let room = [0, 50, 1 << 20].randomElement(using: &random)!
+        let planner = DrainPlanner(writes.map, through: writes.sequence)
+        let planned = planner.planDurable(
+            DrainPlanner.Place(through: writes.sequence, rests: false),
+            from: UInt64.random(in: 0..<512, using: &random), 12, limits, journalHasRoom: { $0 <= room })
+        let plan = planned.plan
+        #expect(plan.mayPad || plan.byteCount % 12 == 0)
+        #expect(
+            plan.journaling.isEmpty || !plan.mayPad && plan.journalingByteCount <= min(limits.maxJournaledBytes, room))
+        #expect(max(plan.runs.count, plan.journaling.count) <= limits.maxRunsPerTurn)
+        #expect(plan.journaling.count == planned.journaling.count)
+        /// Of each byte: the newest write of it that is durable then.
+        var durable = [WriteSequence](repeating: .zero, count: 512)
+        for run in plan.runs {
+            for index in Int(run.range.lowerBound)..<Int(run.range.upperBound) { durable[index] = plan.sequence }
+        }
+        for piece in plan.journaling {
+            var isOnTop = false
+            for (offset, value) in piece.content.enumerated() {
+                let index = Int(piece.range.lowerBound) + offset
+                #expect(durable[index] != plan.sequence, "striped and journaled, seed \(seed)")
+                #expect(writes.bytes[index].contains { $0.sequence == piece.sequence && $0.value == value })
+                if writes.bytes[index].last?.sequence == piece.sequence { isOnTop = true }
+            }
+            #expect(isOnTop, "seed \(seed)")
+        }
+        for piece in plan.journaling {
+            for index in Int(piece.range.lowerBound)..<Int(piece.range.upperBound) {
+                durable[index] = max(durable[index], piece.sequence)
+            }
+        }
+        for index in 0..<512 {
+            let owed = writes.bytes[index].last { $0.sequence <= plan.reaches }?.sequence ?? .zero
+            #expect(durable[index] >= owed, "seed \(seed)")
+        }
+        if limits.maxRunsPerTurn == 4096 { #expect(plan.reaches == writes.sequence && plan.coversEverything) }
+        // What is covered is covered by what is durable.
+        for finding in planned.covered {
+            for index in Int(finding.range.lowerBound)..<Int(finding.range.upperBound) {
+                #expect(durable[index] > finding.sequence, "seed \(seed)")
+            }
+        }
+        // Runs of a stripe are never journaled, and nothing is padded without need.
+        if limits.maxJournaledBytes == 1 << 20, room == 1 << 20, limits.maxRunsPerTurn == 4096 {
+            #expect(!plan.mayPad)
+            let long = planner.runs.filter { $0.range.count >= 12 }.reduce(0) { $0 + Int($1.range.count) }
+            #expect(plan.byteCount == long / 12 * 12, "seed \(seed)")
+        }
+    }
+
     @Test("an equal range keeps the new bytes (HDFS drops them as a repeated request)")
     func equalRange() {
         var writes = Writes()
         writes.write([1, 2, 3], at: 7)
         writes.write([4, 5, 6], at: 7)
         let planner = DrainPlanner(writes.map, through: writes.sequence)
-        let plan = planner.plan(planner.chooseAll(from: 0, WriteBackLimits()), through: writes.sequence, rests: false)
+        let place = DrainPlanner.Place(through: writes.sequence, rests: false)
+        let plan = planner.plan(planner.chooseAll(from: 0, 12, WriteBackLimits()), place).plan
         #expect(plan.runs.map(\.content) == [[4, 5, 6]] && plan.coversEverything)
     }
 }

@@ -5,6 +5,7 @@ import Glibc
 import LockFree
 import Model
 import Platform
+import Synchronization
 
 @testable import WriteBack
 
@@ -26,7 +27,14 @@ extension History {
 
     func begin() throws(HistoryFailure) {
         isQueued = false
-        switch file.takeTurn(stripeSizeBytes: stripe, limits: limits, canDump: { dump?.isReady ?? false }) {
+        var hadRoom = true
+        switch file.takeTurn(
+            stripeSizeBytes: stripe, limits: limits,
+            journalHasRoom: { count in
+                hadRoom = journal.hasRoom(for: count)
+                return hadRoom
+            }, canDump: { dump?.isReady ?? false })
+        {
         case .nothing(let freed, let must):
             tell("nothing to drain")
             charged -= freed
@@ -39,24 +47,60 @@ extension History {
             let plan = turn.plan
             tell("drain \(plan.runs.map { cells($0.range) }) through \(plan.sequence) rests: \(plan.rests)")
             drainTurn = consume turn
-            self.plan = plan
-            planned = [:]
-            isPublished = false
-            cut = nil
-            var end = 0
-            for run in plan.runs {
-                let place = cells(run.range)
-                try check(place.lowerBound >= end && !place.isEmpty, "runs out of order")
-                end = place.upperBound
-                for cell in place {
-                    guard let newest = model.newest(cell, plan.sequence) else {
-                        throw HistoryFailure(text: "cell \(cell) is drained, and nothing is pending there")
-                    }
-                    planned[cell] = newest
-                }
-            }
-            try check(plan.runs.count <= limits.maxRunsPerTurn, "\(plan.runs.count) runs")
+            try take(plan)
+            try check(plan.mayPad || plan.byteCount % stripe == 0, "no full stripes")
+            try check(hadRoom || plan.journaling.isEmpty, "journaled without room")
+            try checkJournaling(plan)
         }
+    }
+
+    private func take(_ plan: DrainPlan) throws(HistoryFailure) {
+        self.plan = plan
+        planned = [:]
+        isPublished = false
+        claims = []
+        cut = nil
+        var end = 0
+        for run in plan.runs {
+            let place = cells(run.range)
+            try check(place.lowerBound >= end && !place.isEmpty, "runs out of order")
+            end = place.upperBound
+            for cell in place {
+                guard let newest = model.newest(cell, plan.sequence) else {
+                    throw HistoryFailure(text: "cell \(cell) is drained, and nothing is pending there")
+                }
+                planned[cell] = newest
+            }
+        }
+        try check(plan.runs.count <= limits.maxRunsPerTurn, "\(plan.runs.count) runs")
+    }
+
+    private func checkJournaling(_ plan: DrainPlan) throws(HistoryFailure) {
+        if plan.journaling.isEmpty { return }
+        tell("journal \(plan.journaling.map { "\($0.range) of \($0.sequence)" })")
+        let count = plan.journaling.reduce(0) { $0 + $1.bytes.count }
+        try check(
+            count <= limits.maxJournaledBytes && plan.journaling.count <= limits.maxRunsPerTurn, "too much is journaled"
+        )
+        try check(!plan.mayPad, "journaled and padded")
+        for piece in plan.journaling {
+            try check(!piece.bytes.isJournaled, "\(piece.range) is journaled twice")
+            try check(plan.runs.allSatisfy { !$0.range.overlaps(piece.range) }, "striped and journaled")
+        }
+    }
+
+    /// A turn in a pack, if the file rests. It may be only the first of its bytes.
+    func beginPack() throws(HistoryFailure) {
+        guard !hasTurn, !isQueued, let turn = file.beginPack() else { return }
+        packTurn = turn
+        let maxRuns = min(turn.runCount, limits.maxRunsPerTurn)
+        let total = Int(turn.byteCount(maxRuns: maxRuns)) / unit
+        try check(total > 0, "nothing to pack")
+        let count = Bool.random(using: &random) ? total : Int.random(in: 1...total, using: &random)
+        let plan = turn.take(maxRuns: maxRuns, bytes: UInt64(count * unit), mayPad: true).plan
+        tell("pack \(plan.runs.map { cells($0.range) })")
+        try take(plan)
+        try check(plan.losesNothing && plan.rests && planned.count == count, "a pack of other bytes")
     }
 
     /// Brings the bytes to the sink, which makes them durable or fails.
@@ -65,6 +109,10 @@ extension History {
         if mayFail && fails && unit > 1 && Int.random(in: 0..<8, using: &random) == 0 {
             fileSystem.inject(Fault("/dump/", .read, code: EIO, count: 1))
         }
+        if mayFail && fails && Int.random(in: 0..<20, using: &random) == 0 {
+            journal.state.withLock { $0.nextLoadsFail = 1 }
+        }
+        defer { journal.state.withLock { $0.nextLoadsFail = 0 } }
         var error: WriteBackError?
         var bad: String?
         for run in plan.runs where error == nil {
@@ -79,7 +127,17 @@ extension History {
                 }
                 if end != run.range.upperBound { bad = "too few bytes" }
             } catch let failure {
-                try check(fileSystem.hasFaults, "the dump can't be read: \(failure)")
+                try check(fileSystem.hasFaults || failure == .inputOutput && mayFail, "can't be read: \(failure)")
+                error = failure
+            }
+        }
+        var journaled: [[UInt8]] = []
+        var loaded = DumpedBytes()
+        for piece in plan.journaling where error == nil {
+            do throws(WriteBackError) {
+                journaled.append(try await piece.bytes.load(&loaded).bytes)
+            } catch let failure {
+                try check(fileSystem.hasFaults, "can't be read: \(failure)")
                 error = failure
             }
         }
@@ -89,6 +147,7 @@ extension History {
         }
         if let error {
             tell("the drain fails: \(error)")
+            if plan.losesNothing { return try endInVain() }
             let (must, may) = model.lose(error)
             isLosing = true
             let isLoss = file.beginFailure(error)
@@ -101,15 +160,48 @@ extension History {
             try check((cell < end) == (offset(cell) < file.drainClip ?? .max), "clipped at \(file.drainClip as Any)")
         }
         for (cell, pending) in planned where cell < end { model.publish(cell, pending, order: plan.sequence) }
+        for (piece, bytes) in zip(plan.journaling, journaled) {
+            let kept = min(piece.range.upperBound, offset(end))
+            guard piece.range.lowerBound < kept else {
+                claims.append(nil)
+                continue
+            }
+            let count = Int(kept - piece.range.lowerBound)
+            claims.append(
+                journal.append(file.fileID, piece.range.lowerBound, piece.sequence, Array(bytes.prefix(count))))
+            let start = Int(piece.range.lowerBound - base)
+            for cell in start / unit...(start + count - 1) / unit {
+                let low = max(cell * unit, start)
+                model.journal(cell, piece.sequence, bytes: min((cell + 1) * unit, start + count) - low)
+            }
+        }
         isPublished = true
+    }
+
+    private func endInVain() throws(HistoryFailure) {
+        let (freed, must): (Int, Bool)
+        if let turn = packTurn.take() {
+            (freed, must) = turn.end(isPacked: false)
+        } else {
+            (freed, must) = file.endInVain(drainTurn.take()!, hasOpenOutput: Bool.random(using: &random))
+        }
+        charged -= freed
+        try schedule(must)
     }
 
     func finishDrain() throws(HistoryFailure) {
         tell("the drain ends")
-        let turn = drainTurn.take()!
-        model.finish(planned, through: turn.plan.sequence)
-        let rests = turn.plan.rests || Bool.random(using: &random)
-        let (freed, must) = file.finishDrain(turn, hasOpenOutput: !rests)
+        model.finish(planned, through: plan!.sequence)
+        let (freed, must): (Int, Bool)
+        if let turn = packTurn.take() {
+            (freed, must) = turn.end(isPacked: true)
+        } else {
+            let turn = drainTurn.take()!
+            let rests = turn.plan.rests || Bool.random(using: &random)
+            (freed, must) = file.finishDrain(turn, claims: claims, hasOpenOutput: !rests)
+        }
+        claims = []
+        plan = nil
         charged -= freed
         try schedule(must)
     }
@@ -121,13 +213,15 @@ extension History {
         isLosing = false
         if isReverted {
             file.revert(size: offset(model.publishedSize), usedBytes: 0)
-            model.size = model.publishedSize
+            model.size = max(model.publishedSize, model.journaledSize)
         } else {
             model.isLasting = true
         }
         let cause = model.failing
         model.failing = nil
-        charged -= file.endFailure(cause ?? .inputOutput, isReverted: isReverted, turn: turn)
+        let (freed, must) = file.endFailure(cause ?? .inputOutput, isReverted: isReverted, turn: turn)
+        charged -= freed
+        try schedule(must)
         // Who waited is told; else it stays until somebody is. What the dump has lost is told by the verifier.
         let isToldByVerifier = cause == .dumpLost && isReverted
         let error = cause == .dumpLost && !isReverted ? .inputOutput : cause
@@ -156,6 +250,7 @@ extension History {
         let (freed, must) = file.finishDump(turn, places)
         charged -= freed
         try schedule(must)
-        try check(places != nil || pendingCells == 0 || isQueued, "what can't be dumped isn't drained")
+        let hasNew = model.cells.contains { $0.pending.contains { !model.isJournaled($0) } }
+        try check(places != nil || !hasNew || isQueued, "what can't be dumped isn't drained")
     }
 }

@@ -11,6 +11,8 @@ struct HistoryModel {
         let sequence: WriteSequence
         let value: UInt8
         let isStable: Bool
+        /// How many of the cell's bytes are in the journal.
+        var journaledBytes = 0
     }
     struct Published {
         /// Of the write that it came with; zero: a hole.
@@ -25,7 +27,11 @@ struct HistoryModel {
         var published = Published()
         /// The writes that were not truncated away or lost, oldest first.
         var written: [WriteSequence] = []
+        /// All values that it ever had.
+        var values: [WriteSequence: UInt8] = [:]
     }
+    /// Bytes of a cell.
+    let unit: Int
     var cells: [Cell]
     /// As clients see it.
     var size = 0
@@ -41,13 +47,22 @@ struct HistoryModel {
     /// A write was accepted that is answered before it is durable.
     var hasUnstable = false
 
-    init(cellCount: Int) { cells = Array(repeating: Cell(), count: cellCount) }
+    /// Up to this everything was promised to be durable.
+    var promised = WriteSequence.zero
+
+    init(cellCount: Int, unit: Int) {
+        cells = Array(repeating: Cell(), count: cellCount)
+        self.unit = unit
+    }
+
+    func isJournaled(_ pending: Pending) -> Bool { pending.journaledBytes >= unit }
 
     mutating func write(_ values: [UInt8], at low: Int, isStable: Bool) {
         sequence = sequence.next
         for (index, value) in values.enumerated() {
             cells[low + index].pending.append(Pending(sequence: sequence, value: value, isStable: isStable))
             cells[low + index].written.append(sequence)
+            cells[low + index].values[sequence] = value
         }
         size = max(size, low + values.count)
         if !isStable { hasUnstable = true }
@@ -65,7 +80,10 @@ struct HistoryModel {
         untold = nil
         failing = nil
         isLasting = false
-        for index in cells.indices { cells[index].pending = [] }
+        for index in cells.indices {
+            cells[index].pending = []
+            cells[index].written = []
+        }
     }
 
     /// What a plan up to a sequence must have of a cell.
@@ -83,13 +101,22 @@ struct HistoryModel {
         for cell in planned.keys { cells[cell].pending.removeAll { $0.sequence <= through } }
     }
 
-    /// A drain has failed: all that is pending is gone. Whether the write verifier must change, and whether it may.
+    /// So many bytes of a write in a cell are in the journal now.
+    mutating func journal(_ cell: Int, _ sequence: WriteSequence, bytes: Int) {
+        guard let index = cells[cell].pending.firstIndex(where: { $0.sequence == sequence }) else { return }
+        cells[cell].pending[index].journaledBytes += bytes
+    }
+
+    /// Behind the last cell of which the journal has something.
+    var journaledSize: Int { (cells.lastIndex { $0.pending.contains(where: isJournaled) } ?? -1) + 1 }
+
+    /// A drain has failed: all that is pending and not in the journal is gone. Whether the write verifier must change, and whether it may.
     mutating func lose(_ error: WriteBackError) -> (must: Bool, may: Bool) {
-        let hasPending = cells.contains { !$0.pending.isEmpty }
-        let must = cells.contains { $0.pending.last.map { !$0.isStable } ?? false }
+        let hasPending = cells.contains { $0.pending.contains { !isJournaled($0) } }
+        let must = cells.contains { $0.pending.last.map { !$0.isStable && !isJournaled($0) } ?? false }
         for index in cells.indices {
-            cells[index].pending = []
-            let origin = cells[index].published.origin
+            cells[index].pending = cells[index].pending.filter(isJournaled)
+            let origin = durableOrigin(index)
             cells[index].written = origin > .zero ? [origin] : []
         }
         if !isRemoved { failing = error }
@@ -99,11 +126,17 @@ struct HistoryModel {
     /// What a reader finds in each cell.
     var visible: [UInt8] { cells[..<size].map { $0.pending.last?.value ?? $0.published.value } }
 
+    /// The newest write of the cell that is durable.
+    func durableOrigin(_ cell: Int) -> WriteSequence {
+        let journaled = cells[cell].pending.last(where: isJournaled)?.sequence ?? .zero
+        return max(journaled, cells[cell].published.origin)
+    }
+
     /// The first cell of which something is owed to a COMMIT that came at that sequence.
     func owed(_ through: WriteSequence) -> Int? {
         cells.indices.first { cell in
             guard let newest = cells[cell].written.last(where: { $0 <= through }) else { return false }
-            return cells[cell].published.origin < newest
+            return durableOrigin(cell) < newest
         }
     }
 

@@ -5,6 +5,7 @@
 
 import FaultInjection
 import Glibc
+import Journal
 import Model
 import Platform
 import Synchronization
@@ -17,6 +18,8 @@ final class MemorySink: WriteBackSink {
         /// Of each byte: up to which sequence it is published.
         var sequences: [FileID: [WriteSequence]] = [:]
         var plans: [DrainPlan] = []
+        var packs: [(parts: [PackedPart], mayPad: Bool)] = []
+        var isPacking = false
         var nextErrors: [WriteBackError] = []
         /// One drain in so many fails; 0: none does.
         var failsOneIn = 0
@@ -41,8 +44,27 @@ final class MemorySink: WriteBackSink {
             failures += 1
             return nextErrors.removeFirst()
         }
+
+        mutating func publish(_ plan: DrainPlan, _ contents: [[UInt8]], of file: OpenFileContext) {
+            var bytes = files[file.fileID] ?? []
+            var sequences = sequences[file.fileID] ?? []
+            for (run, content) in zip(plan.runs, contents) {
+                let end = min(run.range.upperBound, file.drainClip ?? .max)
+                if end <= run.range.lowerBound { continue }
+                if bytes.count < Int(end) { bytes += Array(repeating: 0, count: Int(end) - bytes.count) }
+                if sequences.count < bytes.count {
+                    sequences += Array(repeating: .zero, count: bytes.count - sequences.count)
+                }
+                let published = Int(run.range.lowerBound)..<Int(end)
+                bytes.replaceSubrange(published, with: content.prefix(published.count))
+                sequences.replaceSubrange(published, with: repeatElement(plan.sequence, count: published.count))
+            }
+            files[file.fileID] = bytes
+            self.sequences[file.fileID] = sequences
+        }
     }
     let state = Mutex(State())
+    let journal = MemoryJournal()
     private let stripe = Mutex(12)
     var stripeSizeBytes: Int {
         get { stripe.withLock { $0 } }
@@ -52,15 +74,14 @@ final class MemorySink: WriteBackSink {
     /// Losses so far: while they are the same, so is the write verifier.
     let verifierChanges = Atomic<Int>(0)
 
-    func drain(_ plan: DrainPlan, of file: OpenFileContext) async throws(WriteBackError) {
-        // As a sink does: portion by portion, from wherever they are.
-        var contents: [[UInt8]] = []
-        for run in plan.runs {
-            var reader = DrainReader(run)
-            var content: [UInt8] = []
-            while let portion = try await reader.nextPortion() { content += portion.bytes }
-            contents.append(content)
-        }
+    func journalHasRoom(forBytes count: Int) -> Bool { journal.hasRoom(for: count) }
+
+    func drain(_ plan: DrainPlan, of file: OpenFileContext) async throws(WriteBackError) -> [JournaledBytes?] {
+        let contents = try await Self.load(plan)
+        var journaled: [[UInt8]] = []
+        var loaded = DumpedBytes()
+        for piece in plan.journaling { journaled.append(try await piece.bytes.load(&loaded).bytes) }
+        check(plan)
         let arrivals = state.withLock { state in
             precondition(state.draining.insert(file.fileID).inserted, "two drains of one file at once")
             state.plans.append(plan)
@@ -68,6 +89,80 @@ final class MemorySink: WriteBackSink {
             return state.arrivals
         }
         for arrival in arrivals { arrival.resume() }
+        await passWhenLetGo()
+        let result: Result<[JournaledBytes?], WriteBackError> = state.withLock { state in
+            state.draining.remove(file.fileID)
+            if plan.rests {
+                state.open.remove(file.fileID)
+            } else if !plan.runs.isEmpty {
+                state.open.insert(file.fileID)
+            }
+            if let error = state.nextError() {
+                state.open.remove(file.fileID)
+                return .failure(error)
+            }
+            state.publish(plan, contents, of: file)
+            return .success(
+                zip(plan.journaling, journaled).map { piece, bytes in
+                    let end = min(piece.range.upperBound, file.drainClip ?? .max)
+                    guard piece.range.lowerBound < end else { return nil }
+                    let count = Int(end - piece.range.lowerBound)
+                    return journal.append(
+                        file.fileID, piece.range.lowerBound, piece.sequence, Array(bytes.prefix(count)))
+                })
+        }
+        return try result.get()
+    }
+
+    func pack(_ parts: [PackedPart], mayPad: Bool) async throws(WriteBackError) {
+        var contents: [[[UInt8]]] = []
+        for part in parts { contents.append(try await Self.load(part.plan)) }
+        precondition(mayPad || parts.reduce(0) { $0 + $1.plan.byteCount } % stripeSizeBytes == 0)
+        let arrivals = state.withLock { state in
+            for part in parts {
+                precondition(state.draining.insert(part.file.fileID).inserted, "two drains of one file at once")
+                precondition(part.plan.rests && part.plan.journaling.isEmpty && part.plan.losesNothing)
+                precondition(!state.open.contains(part.file.fileID))
+            }
+            precondition(!state.isPacking, "two packs at once")
+            state.isPacking = true
+            state.packs.append((parts, mayPad))
+            defer { state.arrivals = [] }
+            return state.arrivals
+        }
+        for arrival in arrivals { arrival.resume() }
+        await passWhenLetGo()
+        let error: WriteBackError? = state.withLock { state in
+            state.isPacking = false
+            for part in parts { state.draining.remove(part.file.fileID) }
+            if let error = state.nextError() { return error }
+            for (part, content) in zip(parts, contents) { state.publish(part.plan, content, of: part.file) }
+            return nil
+        }
+        if let error { throw error }
+    }
+
+    /// As a sink does: portion by portion, from wherever they are.
+    private static func load(_ plan: DrainPlan) async throws(WriteBackError) -> [[UInt8]] {
+        var contents: [[UInt8]] = []
+        for run in plan.runs {
+            var reader = DrainReader(run)
+            var content: [UInt8] = []
+            while let portion = try await reader.nextPortion() { content += portion.bytes }
+            contents.append(content)
+        }
+        return contents
+    }
+
+    private func check(_ plan: DrainPlan) {
+        precondition(plan.mayPad || plan.byteCount % stripeSizeBytes == 0, "a stripe is padded")
+        for piece in plan.journaling {
+            precondition(!piece.bytes.isJournaled, "journaled twice")
+            precondition(plan.runs.allSatisfy { !$0.range.overlaps(piece.range) }, "striped and journaled")
+        }
+    }
+
+    private func passWhenLetGo() async {
         await withUnsafeContinuation { continuation in
             let passes = state.withLock { state in
                 if state.isHeld { state.held.append(continuation) }
@@ -76,28 +171,6 @@ final class MemorySink: WriteBackSink {
             if passes { continuation.resume() }
         }
         for _ in 0..<state.withLock({ $0.yields }) { sched_yield() }
-        let error: WriteBackError? = state.withLock { state in
-            state.draining.remove(file.fileID)
-            if plan.rests { state.open.remove(file.fileID) } else { state.open.insert(file.fileID) }
-            if let error = state.nextError() { return error }
-            var bytes = state.files[file.fileID] ?? []
-            var sequences = state.sequences[file.fileID] ?? []
-            for (run, content) in zip(plan.runs, contents) {
-                let end = min(run.range.upperBound, file.drainClip ?? .max)
-                if bytes.count < Int(end) { bytes += Array(repeating: 0, count: Int(end) - bytes.count) }
-                if sequences.count < bytes.count {
-                    sequences += Array(repeating: .zero, count: bytes.count - sequences.count)
-                }
-                if end <= run.range.lowerBound { continue }
-                let published = Int(run.range.lowerBound)..<Int(end)
-                bytes.replaceSubrange(published, with: content.prefix(published.count))
-                sequences.replaceSubrange(published, with: repeatElement(plan.sequence, count: published.count))
-            }
-            state.files[file.fileID] = bytes
-            state.sequences[file.fileID] = sequences
-            return nil
-        }
-        if let error { throw error }
     }
 
     /// Until the file rests.
@@ -139,9 +212,15 @@ final class MemorySink: WriteBackSink {
         }
     }
 
+    /// Returns when `count` packs have begun.
+    func waitForPacks(_ count: Int) async {
+        while state.withLock({ $0.packs.count < count }) { await Task.yield() }
+    }
+
     /// What a truncate that is recorded does to what is published.
     func truncate(_ file: FileID, to size: Int) {
         state.withLock { state in
+            journal.truncate(file, to: UInt64(size))
             state.files[file] = state.files[file].map { Array($0.prefix(size)) }
             state.sequences[file] = state.sequences[file].map { Array($0.prefix(size)) }
         }
@@ -156,6 +235,7 @@ final class MemorySink: WriteBackSink {
             let sequences = (state.sequences[file.fileID] ?? []).prefix(size)
             state.files[file.fileID] = bytes + Array(repeating: 0, count: size - bytes.count)
             state.sequences[file.fileID] = sequences + Array(repeating: .zero, count: size - sequences.count)
+            journal.truncate(file.fileID, to: UInt64(size))
             // Recorded is durable here.
             file.truncateIsDurable(truncated.sequence)
             return (truncated.freedBytes, truncated.step.after)
@@ -191,7 +271,31 @@ final class MemorySink: WriteBackSink {
         return bytes
     }
 
+    /// What is striped.
     func published(_ file: FileID) -> [UInt8] { state.withLock { $0.files[file] ?? [] } }
+
+    /// What a start would find: what is striped, and what the journal has.
+    func durable(_ file: FileID, includesDead: Bool = false) -> [UInt8] {
+        state.withLock { state in
+            var bytes = state.files[file] ?? []
+            var sequences = state.sequences[file] ?? []
+            for record in journal.recovered(file, includesDead: includesDead) {
+                let end = Int(record.offset) + record.bytes.count
+                if bytes.count < end { bytes += Array(repeating: 0, count: end - bytes.count) }
+                if sequences.count < bytes.count {
+                    sequences += Array(repeating: .zero, count: bytes.count - sequences.count)
+                }
+                for (index, byte) in record.bytes.enumerated() {
+                    let place = Int(record.offset) + index
+                    if record.sequence > sequences[place] {
+                        bytes[place] = byte
+                        sequences[place] = record.sequence
+                    }
+                }
+            }
+            return bytes
+        }
+    }
 }
 
 extension PendingWrite {

@@ -158,7 +158,7 @@ struct PressureTests {
         try await waiting
         #expect(writeBack.usage.openFiles <= 16)
         #expect(await writeBack.settleAll() == 0)
-        for each in files { #expect(sink.published(each.fileID).count >= 10) }
+        for each in files { #expect(sink.durable(each.fileID).count >= 10) }
     }
 
     @Test("many more files than places are written by many at once", arguments: 0..<4)
@@ -180,7 +180,7 @@ struct PressureTests {
             }
         }
         #expect(await writeBack.settleAll() == 0)
-        for (index, each) in files.enumerated() { #expect(sink.published(each.fileID).count == index + 1) }
+        for (index, each) in files.enumerated() { #expect(sink.durable(each.fileID).count == index + 1) }
     }
 
     @Test("files whose error nobody was told keep their places, and others come and go beside them")
@@ -221,7 +221,7 @@ struct PressureTests {
         #expect(!file.request(.rest))
         sink.letGo()
         try await committed
-        while file.phase != .active { await Task.yield() }
+        while file.phase != .resting { await Task.yield() }
         sink.state.withLock { $0.nextErrors = [.inputOutput] }
         try await write(10, to: file, with: writeBack)
         writeBack.settle(file)

@@ -319,11 +319,11 @@ struct StormTests {
         await Self.onThread { _ = await writeBack.settleAll() }
         while writeBack.usage.pendingBytes != 0 { await Task.yield() }
 
-        let cells = Diary.cells(storm.sink.published(storm.file.fileID))
+        let cells = Diary.cells(storm.sink.durable(storm.file.fileID))
         if !weather.isRemoved {
             let complaints = Self.judge(storm, diaries + [first], cells)
             #expect(complaints.isEmpty, "seed \(weather.seed): \(complaints.prefix(10))")
-            #expect(storm.file.attributes.size == UInt64(storm.sink.published(storm.file.fileID).count))
+            #expect(storm.file.attributes.size == UInt64(storm.sink.durable(storm.file.fileID).count))
         } else {
             #expect(throws: WriteBackError.removed) {
                 try storm.file.write(
@@ -337,9 +337,13 @@ struct StormTests {
         #expect(weather.stripe < 1 << 20 || weather.dumpFails || storm.dump.usage.dumpedBytes > 0)
         #expect(!weather.dumpFails || storm.dump.usage.failures > 0)
         #expect(storm.file.isClean && storm.file.heldBytes == 0 && writeBack.usage.openFiles == 0)
-        storm.sink.state.withLock { $0.plans = [] }
+        storm.sink.state.withLock { state in
+            state.plans = []
+            state.packs = []
+        }
         storm.epochs.collectAll()
         #expect(storm.epochs.liveBlocks == 0, "seed \(weather.seed)")
+        #expect(storm.sink.journal.state.withLock { $0.liveClaims } == 0, "seed \(weather.seed)")
         // The thread that has read something back may be the last to let go of it. The time limit ends this.
         while storm.dump.usage.segments > 0 { await Task.yield() }
         #expect(storm.dump.usage.bytes == 0, "seed \(weather.seed)")

@@ -61,8 +61,11 @@ extension Mirror {
     }
 
     /// Makes the mirror at `location` with the committed content of `source`.
+    ///
+    /// - Parameter pause: called now and then, when others may read from the source.
     static func build(
-        at location: MirrorLocation, _ fileSystem: FileSystem, copying source: SQLiteConnection
+        at location: MirrorLocation, _ fileSystem: FileSystem, copying source: SQLiteConnection,
+        pause: () throws(MirrorError) -> Void = { () throws(MirrorError) in }
     ) throws(MirrorError) {
         try build(at: location, fileSystem) { fileSystem throws(MirrorError) in
             let target = try SQLiteConnection(location.temporaryPath, fileSystem, create: true)
@@ -70,7 +73,7 @@ extension Mirror {
             // Nobody relies on it before it is synced as a whole.
             try target.execute("PRAGMA journal_mode=OFF")
             try target.execute("PRAGMA synchronous=OFF")
-            try target.copy(from: source)
+            try target.copy(from: source, pause: pause)
         }
     }
 

@@ -55,6 +55,11 @@ extension Mirror {
             try remove(
                 "DELETE FROM extent WHERE file = ? AND start = ?", Int64(bitPattern: file.rawValue),
                 Int64(bitPattern: offset))
+        case .removeExtents(let file, let offset):
+            // Offsets are stored as signed integers, and none is beyond them.
+            try remove(
+                "DELETE FROM extent WHERE file = ? AND start >= ?", Int64(bitPattern: file.rawValue),
+                Int64(clamping: offset))
         case .putGroup(let group):
             try put("INSERT OR REPLACE INTO block_group VALUES (?, ?, ?)", .blockGroup, [group.id.rawValue]) {
                 group.encodeBody(to: &$0)
@@ -121,15 +126,6 @@ extension Mirror {
             if extent.range.overlaps(range) { rows.append(extent) }
         }
         return rows
-    }
-
-    /// All extents of a file, in order. Throws `damagedRow` when they and the inode contradict each other, as when a row
-    /// has vanished.
-    func allExtents(_ file: FileID) throws(MirrorError) -> [Extent] {
-        let inode = try existingInode(file)
-        let extents = try extents(file, overlapping: ByteRange(0, Limits.maxFileBytes))
-        if let reason = inode.contradiction(to: extents) { throw .damagedRow("rows of \(file): \(reason)") }
-        return extents
     }
 
     /// The inode of a file that other rows name.

@@ -4,8 +4,7 @@
 // write-ahead log, every commit synced, no automatic checkpoints (they hide their errors), temporary data
 // in memory.
 //
-// Used by one thread at a time: the primary by the namespace thread, another mirror by its own thread
-// during a commit and by the namespace thread in between. The queue of the thread orders the two.
+// Used by one thread at a time: by whoever has taken it from the `MirrorSet`.
 
 internal import Model
 internal import Platform
@@ -13,7 +12,10 @@ internal import Platform
 final class Mirror: @unchecked Sendable {
     let location: MirrorLocation
     let connection: SQLiteConnection
+    /// What is applied to it is applied there, so that several mirrors are worked on at once.
     let thread: WorkThread
+    /// The last record that it holds. For the applier's thread.
+    var applied = LogNumber(rawValue: 0)
 
     /// Opens the mirror at `location`, or the one in the making at its temporary path.
     init(
@@ -73,16 +75,6 @@ final class Mirror: @unchecked Sendable {
 
     func rollBack() throws(MirrorError) {
         if connection.isInTransaction { try connection.execute("ROLLBACK") }
-    }
-
-    /// Applies the mutations that a body has made so far, so that `rollBackBody` can take them back.
-    func beginBody() throws(MirrorError) { try connection.execute("SAVEPOINT body") }
-
-    func keepBody() throws(MirrorError) { try connection.execute("RELEASE body") }
-
-    func rollBackBody() throws(MirrorError) {
-        try connection.execute("ROLLBACK TO body")
-        try connection.execute("RELEASE body")
     }
 
     /// Makes the transaction durable as the state up to record `logNumber`.

@@ -1,307 +1,259 @@
-// The mirrors of an open namespace: the primary, which is read and on which bodies work, and the others,
-// which follow at commit. Keeps what the primary has and is not committed, so that another mirror can
-// take over in the midst of a batch.
+// The mirrors of an open namespace. Bodies read from any one that is free; the applier brings all of them forward. A
+// mirror is taken before it is used and given back afterwards, so that no reader waits for one that a batch is applied
+// to while another one is free.
 //
 // Invariants:
-// * `mirrors[0]` is the primary. Outside of `commit`, no other mirror has a transaction.
-// * The primary's transaction is `batch`, then, behind the savepoint, `body`.
 // * No volume has two of them.
-// * A mirror that failed is never used again, and `onMirrorFailure` knows of it before anybody is answered.
-// * `onFailure` is told once, before anybody is answered, that nothing works any more.
+// * A mirror that failed is never used again. The applier's thread closes it and tells of it, before it goes on: so
+//   `onMirrorFailure` has said yes before the log hears that it need not keep what the failed mirror lacks.
+// * Members are added on the applier's thread only, and told of there only.
 //
-// Only used on the namespace thread. No locks.
+// Lock order: `members` is a leaf.
 
-internal import Glibc
 internal import Logging
 internal import Model
 internal import Platform
-internal import Synchronization
 
-final class MirrorSet {
-    private var mirrors: [Mirror]
-    /// Records that the primary has applied and not committed.
-    private var batch: [MetadataRecord] = []
-    /// What the running body has changed.
-    private(set) var body: [Mutation] = []
-    /// The last record that was made, committed or not.
-    private var lastNumber: LogNumber
-    /// Why nothing works any more.
-    private(set) var failure: NamespaceError?
-    private let onMirrorFailure: @Sendable (_ failed: [VolumeID], _ remaining: [VolumeID]) -> Bool
-    private let onFailure: @Sendable (NamespaceError) -> Void
-    private let logger: Logger
-
-    /// - Parameter mirrors: at least one, of different volumes, all with the state of `lastNumber`.
-    init(
-        _ mirrors: [Mirror], lastNumber: LogNumber, logger: Logger,
-        onMirrorFailure: @escaping @Sendable (_ failed: [VolumeID], _ remaining: [VolumeID]) -> Bool,
-        onFailure: @escaping @Sendable (NamespaceError) -> Void
-    ) {
-        precondition(!mirrors.isEmpty && Set(mirrors.map(\.location.volume)).count == mirrors.count)
-        self.mirrors = mirrors
-        self.lastNumber = lastNumber
-        self.logger = logger
-        self.onMirrorFailure = onMirrorFailure
-        self.onFailure = onFailure
+final class MirrorSet: Sendable {
+    private struct Members {
+        var mirrors: [Mirror]
+        /// Taken by somebody.
+        var taken: Set<ObjectIdentifier> = []
+        /// No members any more, and not told of yet.
+        var condemned: [(mirror: Mirror, error: MirrorError)] = []
+        var isClosed = false
     }
 
-    var volumes: [VolumeID] { mirrors.map(\.location.volume) }
+    private let members: Monitor<Members>
+    private let applying: WorkThread
+    private let failure: FailureLatch
+    private let onMirrorFailure: @Sendable (_ failed: [VolumeID], _ remaining: [VolumeID]) -> Bool
+    private let logger: Logger
+
+    /// - Parameters:
+    ///   - mirrors: at least one, of different volumes.
+    ///   - applying: the applier's thread.
+    init(
+        _ mirrors: [Mirror], applying: WorkThread, failure: FailureLatch, logger: Logger,
+        onMirrorFailure: @escaping @Sendable (_ failed: [VolumeID], _ remaining: [VolumeID]) -> Bool
+    ) {
+        precondition(!mirrors.isEmpty && Set(mirrors.map(\.location.volume)).count == mirrors.count)
+        members = Monitor(Members(mirrors: mirrors))
+        self.applying = applying
+        self.failure = failure
+        self.logger = logger
+        self.onMirrorFailure = onMirrorFailure
+    }
+
+    var volumes: [VolumeID] { members.withLock { $0.mirrors.map(\.location.volume) } }
+
+    // MARK: Taking and giving back
+
+    /// Waits for the mirror; false when it is no member any more.
+    private func take(_ mirror: Mirror) -> Bool {
+        members.wait { members in
+            guard members.mirrors.contains(where: { $0 === mirror }) else { return false }
+            return members.taken.insert(ObjectIdentifier(mirror)).inserted ? true : nil
+        }
+    }
+
+    /// The first that is free; waits when none is, of those that may be. nil when there is none of them.
+    private func takeAny(but excluded: [Mirror]) -> Mirror? {
+        members.wait { members in
+            let candidates = members.mirrors.filter { mirror in !excluded.contains { $0 === mirror } }
+            guard !candidates.isEmpty else { return .some(nil) }
+            for mirror in candidates where members.taken.insert(ObjectIdentifier(mirror)).inserted { return mirror }
+            return nil
+        }
+    }
+
+    private func giveBack(_ mirror: Mirror) {
+        members.withLock { _ = $0.taken.remove(ObjectIdentifier(mirror)) }
+    }
 
     // MARK: Reading
 
-    /// Reads from the primary. When that fails, another mirror takes its place; when a row is damaged, only
-    /// if the other one has it whole.
+    /// Reads from a mirror. One that fails is given up; one with a damaged row only if another one has it whole.
     func read<Value>(_ read: (Mirror) throws(MirrorError) -> Value) throws(NamespaceError) -> Value {
+        var damaged: [(mirror: Mirror, error: MirrorError)] = []
         while true {
-            let primary = try primary()
+            if let error = failure.error { throw error }
+            guard let mirror = takeAny(but: damaged.map(\.mirror)) else {
+                if let (_, error) = damaged.first { throw .damaged("\(error)") }
+                throw failure.error ?? .closed
+            }
             do throws(MirrorError) {
-                return try read(primary)
+                let value = try read(mirror)
+                giveBack(mirror)
+                condemn(damaged)
+                return value
             } catch {
-                guard case .damagedRow = error else {
-                    try drop([(primary, error)])
-                    continue
+                if case .damagedRow = error {
+                    giveBack(mirror)
+                    damaged.append((mirror, error))
+                } else {
+                    condemn([(mirror, error)])
+                    giveBack(mirror)
                 }
-                return try readElsewhere(read, after: error)
             }
         }
     }
 
-    private func readElsewhere<Value>(
-        _ read: (Mirror) throws(MirrorError) -> Value, after damage: MirrorError
-    ) throws(NamespaceError) -> Value {
-        let damaged = try primary()
-        var failed: [(Mirror, MirrorError)] = []
-        for candidate in mirrors.dropFirst() {
-            let value: Value
-            do throws(MirrorError) {
-                try bringLevel(candidate)
-                value = try read(candidate)
-            } catch {
-                do throws(MirrorError) {
-                    guard case .damagedRow = error else { throw error }
-                    try candidate.rollBack()
-                } catch {
-                    failed.append((candidate, error))
-                }
-                continue
-            }
-            mirrors.removeAll { $0 === candidate }
-            mirrors.insert(candidate, at: 0)
-            try drop(failed + [(damaged, damage)])
-            return value
-        }
-        try drop(failed)
-        throw .damaged("\(damage)")
-    }
-
-    private func primary() throws(NamespaceError) -> Mirror {
-        if let failure { throw failure }
-        return mirrors[0]
-    }
-
-    // MARK: Bodies
-
-    /// Applies a mutation of the running body.
-    func apply(_ mutation: Mutation) throws(NamespaceError) {
-        try onPrimary { primary throws(MirrorError) in
-            if body.isEmpty {
-                try primary.begin()
-                try primary.beginBody()
-            }
-            try primary.apply(mutation)
-        }
-        body.append(mutation)
-    }
-
-    /// Makes the running body's mutations the next record.
-    func keepBody() throws(NamespaceError) {
-        guard !body.isEmpty else { return }
-        try onPrimary { primary throws(MirrorError) in try primary.keepBody() }
-        lastNumber = lastNumber.next
-        batch.append(MetadataRecord(number: lastNumber, mutations: body))
-        body = []
-    }
-
-    /// Takes the running body's mutations back.
-    func dropBody() throws(NamespaceError) {
-        guard !body.isEmpty else { return }
-        try onPrimary { primary throws(MirrorError) in try primary.rollBackBody() }
-        body = []
-    }
-
-    /// Runs `work` on the primary; if it fails there, on the next one, brought to the same state.
-    private func onPrimary(_ work: (Mirror) throws(MirrorError) -> Void) throws(NamespaceError) {
-        while true {
-            let primary = try primary()
-            do throws(MirrorError) {
-                return try work(primary)
-            } catch {
-                try drop([(primary, error)])
-            }
-        }
-    }
-
-    /// Applies to a mirror what the primary has beyond the last commit.
-    private func bringLevel(_ mirror: Mirror) throws(MirrorError) {
-        guard !batch.isEmpty || !body.isEmpty else { return }
-        try mirror.apply(batch)
-        guard !body.isEmpty else { return }
-        try mirror.beginBody()
-        for mutation in body { try mirror.apply(mutation) }
-    }
-
-    // MARK: Commits
-
-    /// Makes the batch durable on all mirrors. Those that fail are dropped; throws when none is left or
-    /// those that are left may not go on.
-    func commit() throws(NamespaceError) {
-        precondition(body.isEmpty)
-        _ = try primary()
-        guard !batch.isEmpty else { return }
-        let records = batch
-        let number = lastNumber
-        let failed = onEach { mirror, isPrimary throws(MirrorError) in
-            if !isPrimary { try mirror.apply(records) }
-            try mirror.commit(upTo: number)
-        }
-        batch = []
-        try drop(failed)
-    }
-
-    /// Moves the mirrors' write-ahead logs into their databases when they have grown.
-    func checkpointIfDue() throws(NamespaceError) {
-        guard failure == nil, mirrors[0].needsCheckpoint else { return }
-        try drop(onEach { mirror, _ throws(MirrorError) in try mirror.checkpoint() })
-    }
-
-    /// Does the work on all mirrors at once, each on its own thread, and waits for all.
-    private func onEach(
-        _ work: @escaping @Sendable (Mirror, _ isPrimary: Bool) throws(MirrorError) -> Void
-    ) -> [(Mirror, MirrorError)] {
-        let results = Results(count: mirrors.count)
-        for (index, mirror) in mirrors.enumerated().dropFirst() {
-            mirror.thread.submit { results.run(index) { () throws(MirrorError) in try work(mirror, false) } }
-        }
-        let primary = mirrors[0]
-        results.run(0) { () throws(MirrorError) in try work(primary, true) }
-        return zip(mirrors, results.wait()).compactMap { mirror, error in error.map { (mirror, $0) } }
-    }
-
-    // MARK: Members
-
-    /// Adds a mirror that has the state of the last commit; only between batches. It becomes one when `record` has
-    /// said so where the next start looks; otherwise it is given up again, as one that failed.
-    ///
-    /// Throws when the volume has a mirror already, or when `record` said no.
-    func add(
-        _ mirror: Mirror, record: (_ mirrors: [VolumeID]) -> Bool
-    ) throws(NamespaceError) {
-        precondition(batch.isEmpty && body.isEmpty)
-        let volume = mirror.location.volume
-        if failure != nil || volumes.contains(volume) {
-            mirror.giveUp()
-            throw failure ?? .inputOutput("\(mirror.location.path) is a mirror already")
-        }
-        mirrors.append(mirror)
-        guard record(volumes) else {
-            let reason = MirrorError.notAMirror("it could not be recorded as a mirror")
-            // Its name may be in superblocks by now: an epoch that was begun by half.
-            try drop([(mirror, reason)])
-            throw .inputOutput("\(mirror.location.path): \(reason)")
-        }
-    }
-
-    /// Gives up the mirror on a volume, if there is one; only between batches.
-    func giveUp(_ volume: VolumeID, because reason: String) throws(NamespaceError) {
-        precondition(batch.isEmpty && body.isEmpty)
-        guard let mirror = mirrors.first(where: { $0.location.volume == volume }) else { return }
-        try drop([(mirror, .notAMirror(reason))])
-    }
-
-    /// All mirrors, which are level, for copying; only between batches.
-    func committed() throws(NamespaceError) -> [Mirror] {
-        precondition(batch.isEmpty && body.isEmpty)
-        _ = try primary()
-        return mirrors
-    }
-
-    /// Gives mirrors up and says so. If the primary was one of them, the next is brought to its state first.
-    private func drop(_ failed: [(mirror: Mirror, error: MirrorError)]) throws(NamespaceError) {
+    /// Makes mirrors members no more; without any the namespace has failed. Those who use one finish.
+    private func condemn(_ failed: [(mirror: Mirror, error: MirrorError)]) {
         guard !failed.isEmpty else { return }
-        let primary = mirrors[0]
-        var failed = failed
-        for (mirror, error) in failed { giveUp(mirror, error) }
-        while let next = mirrors.first, next !== primary, !next.connection.isInTransaction {
-            do throws(MirrorError) {
-                try bringLevel(next)
-                break
-            } catch {
-                giveUp(next, error)
-                failed.append((next, error))
+        let isEmpty = members.withLock { members in
+            for (mirror, error) in failed where members.mirrors.contains(where: { $0 === mirror }) {
+                members.mirrors.removeAll { $0 === mirror }
+                members.condemned.append((mirror, error))
+            }
+            return members.mirrors.isEmpty
+        }
+        for (mirror, error) in failed {
+            logger.error(
+                "a metadata mirror has failed", metadata: ["path": "\(mirror.location.path)", "error": "\(error)"])
+        }
+        if isEmpty { failure.fail(Self.failure(because: failed)) }
+        applying.submit { [self] in
+            // What it throws is kept by the latch.
+            try? tellFailures()
+        }
+    }
+
+    private static func failure(because failed: [(mirror: Mirror, error: MirrorError)]) -> NamespaceError {
+        .failed(failed.map { "\($0.mirror.location.path): \($0.error)" }.joined(separator: "; "))
+    }
+
+    // MARK: On the applier's thread
+
+    /// Tells of the mirrors that have failed. Throws when the namespace has failed, by that perhaps.
+    func tellFailures() throws(NamespaceError) {
+        while true {
+            let (failed, remaining) = members.withLock { members in
+                defer { members.condemned = [] }
+                return (members.condemned, members.mirrors.map(\.location.volume))
+            }
+            guard !failed.isEmpty else { break }
+            // A reader that had taken one has condemned it itself, or gives it back.
+            for (mirror, _) in failed { close(mirror, properly: false) }
+            // With no mirror left there is nothing to write down: who were the last ones must stay known.
+            guard !remaining.isEmpty, onMirrorFailure(failed.map(\.mirror.location.volume), remaining) else {
+                throw failure.fail(Self.failure(because: failed))
             }
         }
-        // With no mirror left there is nothing to write down: who were the last ones must stay known.
-        guard !mirrors.isEmpty, onMirrorFailure(failed.map(\.mirror.location.volume), volumes) else {
-            let failure = NamespaceError.failed(
-                failed.map { "\($0.mirror.location.path): \($0.error)" }.joined(separator: "; "))
-            self.failure = failure
-            for mirror in mirrors { mirror.giveUp() }
-            mirrors = []
-            batch = []
-            body = []
-            onFailure(failure)
-            throw failure
+        if let error = failure.error { throw error }
+    }
+
+    /// The lowest and the highest of the mirrors; nil when there is none.
+    var positions: (low: LogNumber, high: LogNumber)? {
+        let applied = members.withLock { $0.mirrors }.map(\.applied)
+        guard let low = applied.min(), let high = applied.max() else { return nil }
+        return (low, high)
+    }
+
+    /// Brings the mirrors that lack something up to a record, durably, each in one transaction. They need not be level at
+    /// the start: one that has some of the changes gets them once more, which makes no difference.
+    ///
+    /// - Parameter sparesReaders: leaves one mirror to readers until the others are done.
+    func apply(_ mutations: [Mutation], upTo number: LogNumber, sparesReaders: Bool) throws(NamespaceError) {
+        let behind = members.withLock { $0.mirrors }.filter { $0.applied < number }
+        let turns =
+            sparesReaders && behind.count > 1 ? [Array(behind.dropFirst()), Array(behind.prefix(1))] : [behind]
+        for mirrors in turns {
+            let done = Monitor(mirrors.count)
+            for mirror in mirrors {
+                mirror.thread.submit { [self] in
+                    apply(mutations, upTo: number, to: mirror)
+                    done.withLock { $0 -= 1 }
+                }
+            }
+            done.wait { $0 == 0 ? () : nil }
         }
+        try tellFailures()
     }
 
-    private func giveUp(_ mirror: Mirror, _ error: MirrorError) {
-        logger.error(
-            "a metadata mirror has failed",
-            metadata: ["path": "\(mirror.location.path)", "error": "\(error)"])
-        mirrors.removeAll { $0 === mirror }
-        mirror.giveUp()
-    }
-
-    /// Closes all mirrors. To be called last.
-    func close() {
-        for mirror in mirrors { mirror.close() }
-        mirrors = []
-        if failure == nil { failure = .closed }
-    }
-}
-
-/// Gathers how pieces of work on several threads ended, and lets one thread wait for them.
-private final class Results: @unchecked Sendable {
-    private let errors: Mutex<[MirrorError?]>
-    private let count: Int
-    private let done = UnsafeMutablePointer<sem_t>.allocate(capacity: 1)
-
-    init(count: Int) {
-        self.count = count
-        errors = Mutex(Array(repeating: nil, count: count))
-        sem_init(done, 0, 0)
-    }
-
-    deinit {
-        sem_destroy(done)
-        done.deallocate()
-    }
-
-    /// Runs the piece with this index; each once.
-    func run(_ index: Int, _ work: () throws(MirrorError) -> Void) {
+    private func apply(_ mutations: [Mutation], upTo number: LogNumber, to mirror: Mirror) {
+        guard take(mirror) else { return }
         do throws(MirrorError) {
-            try work()
+            try mirror.begin()
+            for mutation in mutations { try mirror.apply(mutation) }
+            try mirror.commit(upTo: number)
+            mirror.applied = number
+            if mirror.needsCheckpoint { try mirror.checkpoint() }
         } catch {
-            errors.withLock { $0[index] = error }
+            condemn([(mirror, error)])
         }
-        sem_post(done)
+        giveBack(mirror)
     }
 
-    /// Waits for all of them; nil for those that succeeded.
-    func wait() -> [MirrorError?] {
-        for _ in 0..<count {
-            while sem_wait(done) != 0 { precondition(errno == EINTR) }
+    /// Builds and opens a mirror with the content of the first member that is whole. Only between batches, when all
+    /// members are level.
+    func copy(to location: MirrorLocation, _ fileSystem: FileSystem) throws(NamespaceError) -> Mirror {
+        try tellFailures()
+        var reasons: [String] = []
+        for source in members.withLock({ $0.mirrors }) where take(source) {
+            var isTaken = true
+            defer { if isTaken { giveBack(source) } }
+            do throws(MirrorError) {
+                try Mirror.build(at: location, fileSystem, copying: source.connection) { () throws(MirrorError) in
+                    giveBack(source)
+                    isTaken = take(source)
+                    if !isTaken { throw .notAMirror("it failed while it was copied") }
+                }
+                let mirror = try Mirror(location, fileSystem)
+                mirror.applied = source.applied
+                return mirror
+            } catch {
+                reasons.append("\(location.path), from \(source.location.path): \(error)")
+                // Another source wouldn't make the target's disk better.
+                if case .sqlite = error { break }
+            }
         }
-        return errors.withLock { $0 }
+        throw .inputOutput(reasons.joined(separator: "; "))
+    }
+
+    /// Adds a mirror that is level with the others. It becomes one when `record` has said so where the next start looks;
+    /// otherwise it is given up again, as one that failed.
+    func add(_ mirror: Mirror, record: (_ mirrors: [VolumeID]) -> Bool) throws(NamespaceError) {
+        do throws(NamespaceError) {
+            try tellFailures()
+        } catch {
+            close(mirror, properly: false)
+            throw error
+        }
+        members.withLock { $0.mirrors.append(mirror) }
+        if record(volumes) { return try tellFailures() }
+        let reason = MirrorError.notAMirror("it could not be recorded as a mirror")
+        // Its name may be in superblocks by now: an epoch that was begun by half.
+        condemn([(mirror, reason)])
+        try tellFailures()
+        throw .inputOutput("\(mirror.location.path): \(reason)")
+    }
+
+    /// Gives up the mirror on a volume, if there is one.
+    func giveUp(_ volume: VolumeID, because reason: String) throws(NamespaceError) {
+        if let mirror = members.withLock({ $0.mirrors.first { $0.location.volume == volume } }) {
+            condemn([(mirror, .notAMirror(reason))])
+        }
+        try tellFailures()
+    }
+
+    /// Closes all mirrors, without touching their files any more unless `properly`. Later reads throw `closed`.
+    func close(properly: Bool) {
+        let all = members.withLock { members in
+            defer {
+                members.mirrors = []
+                members.condemned = []
+            }
+            return members.mirrors.map { ($0, properly) } + members.condemned.map { ($0.mirror, false) }
+        }
+        for (mirror, properly) in all { close(mirror, properly: properly) }
+    }
+
+    /// Closes one that is no member, when the last who uses it is done.
+    private func close(_ mirror: Mirror, properly: Bool) {
+        let id = ObjectIdentifier(mirror)
+        members.wait { $0.taken.contains(id) ? nil : () }
+        if properly { mirror.close() } else { mirror.giveUp() }
     }
 }

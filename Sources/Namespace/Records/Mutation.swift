@@ -14,6 +14,8 @@ public enum Mutation: Hashable, Sendable {
     case putExtent(file: FileID, Extent)
     /// Removes the extent that begins at the offset.
     case removeExtent(file: FileID, offset: UInt64)
+    /// Removes all extents that begin at the offset or behind it.
+    case removeExtents(file: FileID, from: UInt64)
     case putGroup(BlockGroup)
     case removeGroup(BlockGroupID)
     case putState(StateKey, UInt64)
@@ -23,7 +25,7 @@ extension Mutation {
     /// The stored numbers of the cases. Never given to another meaning.
     private enum Tag: UInt8 {
         case putInode = 1
-        case removeInode, putEntry, removeEntry, putExtent, removeExtent, putGroup, removeGroup, putState
+        case removeInode, putEntry, removeEntry, putExtent, removeExtent, putGroup, removeGroup, putState, removeExtents
     }
 
     func encode(to encoder: inout ByteEncoder) {
@@ -51,6 +53,9 @@ extension Mutation {
         case .removeExtent(let file, let offset):
             put(.removeExtent, file.rawValue)
             encoder.put(offset)
+        case .removeExtents(let file, let offset):
+            put(.removeExtents, file.rawValue)
+            encoder.put(offset)
         case .putGroup(let group):
             put(.putGroup, UInt64(bitPattern: group.id.rawValue))
             group.encodeBody(to: &encoder)
@@ -77,6 +82,7 @@ extension Mutation {
         case .removeEntry: self = .removeEntry(directory: file, name: try FileName(from: &decoder))
         case .putExtent: self = .putExtent(file: file, try Extent(offset: try decoder.integer(), body: &decoder))
         case .removeExtent: self = .removeExtent(file: file, offset: try decoder.integer())
+        case .removeExtents: self = .removeExtents(file: file, from: try decoder.integer())
         case .putGroup: self = .putGroup(try BlockGroup(id: group, body: &decoder))
         case .removeGroup: self = .removeGroup(group)
         case .putState:

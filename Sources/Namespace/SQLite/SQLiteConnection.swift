@@ -90,12 +90,27 @@ final class SQLiteConnection {
         return statement
     }
 
-    /// Copies the committed content of `source` into this database, which must have no other user.
-    func copy(from source: SQLiteConnection) throws(MirrorError) {
+    /// Pages that are copied between two pauses: 4 MiB.
+    private static let copiedPages: Int32 = 1024
+
+    /// Copies the committed content of `source` into this database, which must have no other user. Nobody may change the
+    /// source meanwhile.
+    ///
+    /// - Parameter pause: called now and then; others may read from the source in it.
+    func copy(from source: SQLiteConnection, pause: () throws(MirrorError) -> Void) throws(MirrorError) {
         guard let backup = sqlite3_backup_init(handle, "main", source.handle, "main") else {
             throw error(sqlite3_errcode(handle))
         }
-        let code = sqlite3_backup_step(backup, -1)
+        var code = sqlite3_backup_step(backup, Self.copiedPages)
+        while code == SQLITE_OK {
+            do throws(MirrorError) {
+                try pause()
+            } catch {
+                sqlite3_backup_finish(backup)
+                throw error
+            }
+            code = sqlite3_backup_step(backup, Self.copiedPages)
+        }
         let end = sqlite3_backup_finish(backup)
         guard code == SQLITE_DONE else {
             throw .sqlite(
