@@ -83,9 +83,9 @@ def lying(directory, lie, namers=2, kills=3):
                   "--in-flight", 4, "--retransmit", 0, "--namers", namers, "--max-length", "32k")
 
 
-# What must be said of each: of names, or of bytes that the data model has.
-LIES = {"commit": ("promised", "expected", "the size was"), "verifier": ("promised", "expected", "the size was"),
-        "file-sync": ("promised", "expected", "the size was"), "name": ("the name is gone", "is not listed", "is stale"),
+# What must be said of each: of names, or of bytes that the data model has. Whatever of a lost WRITE is looked at first.
+LOST = ("promised", "expected", "the size was", "the size is", "its mtime is")
+LIES = {"commit": LOST, "verifier": LOST, "file-sync": LOST, "name": ("the name is gone", "is not listed", "is stale"),
         "ghost": ("was removed",), "size": ("size is",), "byte": ("which was promised",), "mtime": ("its mtime is",)}
 
 
