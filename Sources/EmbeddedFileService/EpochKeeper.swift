@@ -36,7 +36,8 @@ final class EpochKeeper: Sendable {
     /// N − m.
     private let quorum: Int
     private let state: Mutex<State>
-    private let turn = Mutex(())
+    /// Whether somebody has it. No lock, as disks are waited for with it.
+    private let turn = Monitor(false)
     /// A superblock that can't be written for want of a descriptor would stop the store.
     private let reserve: DescriptorReserve
 
@@ -74,7 +75,17 @@ final class EpochKeeper: Sendable {
     ///
     /// - Parameter journal: where the journal is from now on, beginning in this epoch; nil: where it was.
     func advance(mirrorSet: [VolumeID], journal: NewJournal? = nil) -> Bool {
-        turn.withLock { _ in advanceInTurn(mirrorSet: mirrorSet, journal: journal) }
+        inTurn { advanceInTurn(mirrorSet: mirrorSet, journal: journal) }
+    }
+
+    private func inTurn<Value>(_ body: () -> Value) -> Value {
+        turn.wait { isTaken -> Void? in
+            guard !isTaken else { return nil }
+            isTaken = true
+            return ()
+        }
+        defer { turn.withLock { $0 = false } }
+        return body()
     }
 
     /// A generation of the journal whose epoch is not known yet.
@@ -86,7 +97,7 @@ final class EpochKeeper: Sendable {
     /// Begins a new epoch with the mirrors there are and a new generation of the journal, which is returned; nil when it
     /// could not be written, and the journal must not go on. Blocks on the disks.
     func beginGeneration(volumes: [VolumeID], firstNumber: LogNumber) -> JournalGeneration? {
-        turn.withLock { _ in
+        inTurn {
             let mirrors = mirrorSet
             // A mirror that can't be written is left out by this, which costs nothing: it lacks nothing that the journal
             // doesn't have.
