@@ -263,7 +263,10 @@ extension GroupSink {
             row.isSealed = row.id != open
             return (row, output.isRecorded)
         }
-        let (published, claims) = try await core.transactJournaling { [core] transaction throws(FileError) in
+        // Where nothing was striped the file's inode is all that the record says.
+        let onlyInode = drained.count == 1 && groups.isEmpty ? drained[0].context.fileID : nil
+        let (published, claims) = try await core.transactJournaling(onlyInode: onlyInode) {
+            [core] transaction throws(FileError) in
             var rows: [BlockGroup] = []
             for (var row, isRecorded) in groups {
                 if isRecorded { row.liveBytes = try transaction.published(row.id).liveBytes }

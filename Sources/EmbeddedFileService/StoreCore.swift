@@ -104,9 +104,9 @@ final class StoreCore: Sendable {
 
     /// Like `transact`, for a body that has payload journaled; with the claims on it.
     func transactJournaling<Value: Sendable>(
-        _ body: @escaping @Sendable (inout Transaction) throws(FileError) -> Value
+        onlyInode: FileID? = nil, _ body: @escaping @Sendable (inout Transaction) throws(FileError) -> Value
     ) async throws(FileError) -> (Value, [JournaledBytes]) {
-        try await namespace.performJournaling(body)
+        try await namespace.performJournaling(onlyInode: onlyInode, body)
     }
 
     /// Like `transact`, for a body that only looks and needn't wait for what others have changed.

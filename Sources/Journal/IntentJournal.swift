@@ -136,12 +136,15 @@ public final class IntentJournal: Sendable {
         return Array((preferred.filter(usable.contains) + usable.filter { !preferred.contains($0) }).prefix(count))
     }
 
-    /// Appends an entry. `completion` is called on the journal's thread, in the order of the appends, when it is durable on
-    /// all current replicas, with the claims on its payloads; or with an error when it never will be. Doesn't block.
+    /// Appends an entry. `completion` is called when it is durable on all current replicas, with the claims on its payloads;
+    /// or with an error when it never will be: on a thread of the journal's, in the order of the appends. It must not wait
+    /// for anything. Doesn't block.
+    /// - Parameter isLast: no other follows at once. Others wait for the last one.
     public func append(
-        _ entry: JournalEntry, completion: @escaping @Sendable (Result<[JournaledBytes], JournalError>) -> Void
+        _ entry: JournalEntry, isLast: Bool = true,
+        completion: @escaping @Sendable (Result<[JournaledBytes], JournalError>) -> Void
     ) {
-        writer.append(entry, completion)
+        writer.append(entry, isLast: isLast, completion)
     }
 
     /// Calls `completion` when all that was appended before is durable.

@@ -40,8 +40,12 @@ extension JournalWriter {
 
     /// Finds a place for the flight's group.
     func place() {
-        guard generation.volumes.allSatisfy({ directory($0)?.isUsable == true }) else { return changeReplicas() }
-        if let current, UInt64(buffer.groupBytes) <= current.segment.slotBytes - current.position { return write() }
+        let areUsable = generation.volumes.allSatisfy { directory($0)?.isUsable == true }
+        if areUsable, let current, UInt64(buffer.groupBytes) <= current.segment.slotBytes - current.position {
+            return write()
+        }
+        if isInPlaceOfThread { return leaveToThread { $0.place() } }
+        guard areUsable else { return changeReplicas() }
         obtainSlots(generation.volumes, isNewGeneration: false)
     }
 
@@ -148,6 +152,7 @@ extension JournalWriter {
                 !$0.directory.isDropped && !flight.withoutRoom.contains($0.directory.id)
             }
             if isEverywhere { return flightLanded(header) }
+            if isInPlaceOfThread { return leaveToThread { $0.continueIfAllEnded() } }
             leaveSegment()
             changeReplicas()
         }
@@ -213,6 +218,11 @@ extension JournalWriter {
                     try slot.file.sync()
                 } catch {
                     failure = error
+                }
+                if failure == nil,
+                    thread.runIfIdle({ inPlaceOfThread { written(slot.directory, nil, attempt) } })
+                {
+                    return
                 }
                 thread.submit { [self, failure] in written(slot.directory, failure, attempt) }
             }

@@ -6,8 +6,12 @@
 // Then it is written to all replicas, and only when all have synced it the completions are called. A replica that fails is
 // dropped, and when the others have ended theirs, the flight looks for another place.
 //
-// Invariant: everything but `shared` is touched on the journal's thread only. Lock order: `shared` is taken alone; nothing is
-// called while it is held.
+// Where all goes well a group needs no thread of its own: who appends writes it on if none is under way, and the replica that
+// ends last answers, both in place of the journal's thread while that has nothing to do (`WorkThread.runIfIdle`). Waking it
+// twice would take as long as the disk. Whatever else is to be done then is left to the thread: it may call out, and wait.
+//
+// Invariant: everything but `shared` is touched on the journal's thread only, or in its place. Lock order: `shared` is taken
+// alone; nothing is called while it is held.
 
 internal import Model
 internal import Platform
@@ -80,6 +84,8 @@ final class JournalWriter: @unchecked Sendable {
     var nextNumber: LogNumber
     var copying = SegmentCopies()
     var isEnded = false
+    /// What runs now does so in place of the thread: it must call nobody but completions, and wait for nothing.
+    private(set) var isInPlaceOfThread = false
 
     init(
         _ recovered: RecoveredJournal, _ generation: JournalGeneration, _ volumes: [JournalVolume], replicaCount: Int,
@@ -139,9 +145,9 @@ final class JournalWriter: @unchecked Sendable {
 
     // MARK: From other threads
 
-    func append(_ entry: JournalEntry, _ completion: @escaping Completion) {
+    func append(_ entry: JournalEntry, isLast: Bool, _ completion: @escaping Completion) {
         let bytes = entry.payloads.reduce(0) { $0 + UInt64($1.bytes.count) }
-        enqueue(.entry(entry, completion)) { shared in
+        enqueue(.entry(entry, completion), isLast: isLast) { shared in
             precondition(entry.number == shared.lastAppended.next, "entries are appended in order")
             precondition(entry.payloads.allSatisfy { !$0.bytes.isEmpty })
             shared.lastAppended = entry.number
@@ -149,25 +155,36 @@ final class JournalWriter: @unchecked Sendable {
         }
     }
 
-    func barrier(_ completion: @escaping @Sendable (JournalError?) -> Void) { enqueue(.barrier(completion)) { _ in } }
+    func barrier(_ completion: @escaping @Sendable (JournalError?) -> Void) {
+        enqueue(.barrier(completion), isLast: true) { _ in }
+    }
 
-    private func enqueue(_ item: Item, _ note: (inout Shared) -> Void) {
+    private func enqueue(_ item: Item, isLast: Bool, _ note: (inout Shared) -> Void) {
         let (obstacle, isPumpNeeded): (JournalError?, Bool) = shared.withLock { shared in
             if let obstacle = shared.failure ?? (shared.isClosing ? .closed : nil) { return (obstacle, false) }
             note(&shared)
             shared.queue.append(item)
+            guard isLast else { return (nil, false) }
             defer { shared.isPumpDue = true }
             return (nil, !shared.isPumpDue)
         }
         if let obstacle {
             // Not here if that can be helped: the caller may hold a lock.
             if !thread.submit({ Self.fail(item, obstacle) }) { Self.fail(item, obstacle) }
-        } else if isPumpNeeded {
-            thread.submit { [self] in
-                shared.withLock { $0.isPumpDue = false }
-                pump()
-            }
+        } else if isPumpNeeded, !thread.runIfIdle({ inPlaceOfThread { pumpIfDue() } }) {
+            thread.submit { [self] in pumpIfDue() }
         }
+    }
+
+    private func pumpIfDue() {
+        shared.withLock { $0.isPumpDue = false }
+        pump()
+    }
+
+    func inPlaceOfThread(_ work: () -> Void) {
+        isInPlaceOfThread = true
+        work()
+        isInPlaceOfThread = false
     }
 
     static func fail(_ item: Item, _ error: JournalError) {
@@ -242,6 +259,7 @@ final class JournalWriter: @unchecked Sendable {
         }
         // Nothing is before these that isn't durable.
         while case .barrier(let completion)? = waiting.first {
+            if isInPlaceOfThread { return leaveToThread { $0.pump() } }
             waiting.removeFirst()
             completion(nil)
         }
@@ -304,11 +322,19 @@ final class JournalWriter: @unchecked Sendable {
             }
         }
         if flight.beganSegment {
-            freeSegments()
-            prepareSpares()
-            if isHalfFull { callbacks.onPressure() }
+            if isInPlaceOfThread { leaveToThread { $0.segmentBegan() } } else { segmentBegan() }
         }
         pump()
+    }
+
+    private func segmentBegan() {
+        freeSegments()
+        prepareSpares()
+        if isHalfFull { callbacks.onPressure() }
+    }
+
+    func leaveToThread(_ work: @escaping @Sendable (JournalWriter) -> Void) {
+        thread.submit { [self] in work(self) }
     }
 
     /// Nothing can be made durable any more.

@@ -9,15 +9,15 @@ public struct MetadataLog: Sendable {
     public typealias Completion = @Sendable (Result<[JournaledBytes], JournalError>) -> Void
 
     /// Calls the completion when the entry is durable, with the claims on its payloads, or with an error when it never
-    /// will be. Doesn't block.
-    let append: @Sendable (_ entry: JournalEntry, _ completion: @escaping Completion) -> Void
+    /// will be. Doesn't block. One that is not the last is followed by another at once, which may be waited for.
+    let append: @Sendable (_ entry: JournalEntry, _ isLast: Bool, _ completion: @escaping Completion) -> Void
     /// Calls the completion when all that was appended before is durable. Doesn't block.
     let barrier: @Sendable (_ completion: @escaping @Sendable (JournalError?) -> Void) -> Void
     /// All mirrors hold the entries up to this one, durably: the log need not keep their records.
     let noteApplied: @Sendable (_ number: LogNumber) -> Void
 
     public init(
-        append: @escaping @Sendable (_ entry: JournalEntry, _ completion: @escaping Completion) -> Void,
+        append: @escaping @Sendable (_ entry: JournalEntry, _ isLast: Bool, _ completion: @escaping Completion) -> Void,
         barrier: @escaping @Sendable (_ completion: @escaping @Sendable (JournalError?) -> Void) -> Void,
         noteApplied: @escaping @Sendable (_ number: LogNumber) -> Void
     ) {
@@ -28,7 +28,7 @@ public struct MetadataLog: Sendable {
 
     public init(_ journal: IntentJournal) {
         self.init(
-            append: { journal.append($0, completion: $1) }, barrier: { journal.barrier($0) },
+            append: { journal.append($0, isLast: $1, completion: $2) }, barrier: { journal.barrier($0) },
             noteApplied: { journal.noteApplied(through: $0) })
     }
 }

@@ -14,7 +14,7 @@ extension MetadataState {
     }
 
     /// What is known without asking a mirror.
-    private func known(_ id: FileID) -> MetadataCache.Known<Inode>? {
+    func known(_ id: FileID) -> MetadataCache.Known<Inode>? {
         if let known = changedInode(id) ?? cache.inode(id) { return known }
         guard let row = overlay.inodes[id] else { return nil }
         let known = MetadataCache.Known(row.value)

@@ -23,6 +23,8 @@ public final class Namespace: Sendable {
         let waits: Bool
         /// Whether somebody takes the claims on bytes that the body journals.
         let mayJournal: Bool
+        /// The body looks at no row but this inode.
+        let onlyInode: FileID?
         let run: @Sendable (inout Transaction) -> Outcome
         /// Answers without running the body.
         let refuse: @Sendable (NamespaceError) -> Void
@@ -97,10 +99,12 @@ public final class Namespace: Sendable {
 
     /// Like `perform`, for bodies that also journal bytes of files (`Transaction.journal`): these become durable with
     /// what the body changed, or not at all. Returns the claims on them, in their order.
+    /// - Parameter onlyInode: the body looks at no row but this one. Then it needs no mirror if the row is known, and may run
+    ///   at once on the caller's thread, in place of the namespace thread.
     public nonisolated(nonsending) func performJournaling<Value: Sendable, Failure: NamespaceFailure>(
-        _ body: @escaping @Sendable (inout Transaction) throws(Failure) -> Value
+        onlyInode: FileID? = nil, _ body: @escaping @Sendable (inout Transaction) throws(Failure) -> Value
     ) async throws(Failure) -> (value: Value, claims: [JournaledBytes]) {
-        try await run(body, waits: true, mayJournal: true)
+        try await run(body, waits: true, mayJournal: true, onlyInode: onlyInode)
     }
 
     /// Like `perform`, for bodies that only look: answered at once after they ran. What they saw of earlier
@@ -112,13 +116,14 @@ public final class Namespace: Sendable {
     }
 
     private nonisolated(nonsending) func run<Value: Sendable, Failure: NamespaceFailure>(
-        _ body: @escaping @Sendable (inout Transaction) throws(Failure) -> Value, waits: Bool, mayJournal: Bool = false
+        _ body: @escaping @Sendable (inout Transaction) throws(Failure) -> Value, waits: Bool, mayJournal: Bool = false,
+        onlyInode: FileID? = nil
     ) async throws(Failure) -> (value: Value, claims: [JournaledBytes]) {
         let result: Result<(value: Value, claims: [JournaledBytes]), Failure> = await withUnsafeContinuation {
             continuation in
             submit(
                 Request(
-                    waits: waits, mayJournal: mayJournal,
+                    waits: waits, mayJournal: mayJournal, onlyInode: onlyInode,
                     run: { transaction in
                         do throws(Failure) {
                             let value = try body(&transaction)
@@ -212,7 +217,14 @@ public final class Namespace: Sendable {
             return (false, !queue.isScheduled)
         }
         if isClosed { request.refuse(.closed) }
-        if mustSchedule { schedule() }
+        if mustSchedule, request.onlyInode == nil || !thread.runIfIdle(runInPlaceOfThread) { schedule() }
+    }
+
+    /// Runs the bodies that wait, or leaves them to the thread: if one of them may need a mirror, or must wait for room.
+    private func runInPlaceOfThread() {
+        let inodes = queue.withLock { $0.requests.prefix(Self.maxBatch).map(\.onlyInode) }
+        let needsNobody = inodes.allSatisfy { $0.map { confined.state.known($0) != nil } ?? false }
+        if !needsNobody || !backlog.hasRoom || runBatch(inodes.count) { schedule() }
     }
 
     /// One batch for each piece of work, so that the overlay may forget what was applied in between.
@@ -224,9 +236,9 @@ public final class Namespace: Sendable {
 
     /// Runs the bodies that wait and appends what they leave to the log. Returns whether more wait by now; if not,
     /// the next one schedules again.
-    private func runBatch() -> Bool {
+    private func runBatch(_ count: Int = Namespace.maxBatch) -> Bool {
         let requests = queue.withLock { queue in
-            let batch = Array(queue.requests.prefix(Self.maxBatch))
+            let batch = Array(queue.requests.prefix(count))
             queue.requests.removeFirst(batch.count)
             return batch
         }
@@ -266,7 +278,7 @@ public final class Namespace: Sendable {
                 if request.waits { waiting.append(answer) } else { answer(nil) }
             }
         }
-        for (body, answer) in kept { append(body, answer) }
+        for (index, (body, answer)) in kept.enumerated() { append(body, isLast: index == kept.count - 1, answer) }
         guard !waiting.isEmpty else { return }
         guard let log, !backlog.isDurable(through: state.lastNumber) else {
             for answer in waiting { answer(failure.error) }
@@ -280,12 +292,13 @@ public final class Namespace: Sendable {
 
     /// Appends what a body left to the log; `answer` is called when it is durable.
     private func append(
-        _ body: MetadataState.KeptBody, _ answer: @escaping @Sendable (Result<[JournaledBytes], NamespaceError>) -> Void
+        _ body: MetadataState.KeptBody, isLast: Bool,
+        _ answer: @escaping @Sendable (Result<[JournaledBytes], NamespaceError>) -> Void
     ) {
         guard let log else { preconditionFailure("a change of what is open for reading") }
         let entry = JournalEntry(number: body.record.number, record: body.record.encoded(), payloads: body.payloads)
         backlog.append(body.record, bytes: entry.record.count)
-        log.append(entry) { [backlog, applier, failure] result in
+        log.append(entry, isLast) { [backlog, applier, failure] result in
             switch result {
             case .success(let claims):
                 body.whenDurable?()
@@ -303,7 +316,7 @@ public final class Namespace: Sendable {
         state.set(.epoch, epoch.rawValue)
         guard let body = state.reserveGroupIDs() else { preconditionFailure("no ids are there at the start") }
         let outcome = Monitor<NamespaceError??>(nil)
-        append(body) { result in
+        append(body, isLast: true) { result in
             let error: NamespaceError? = if case .failure(let error) = result { error } else { nil }
             outcome.withLock { $0 = .some(error) }
         }

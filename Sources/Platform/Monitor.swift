@@ -28,9 +28,11 @@ public final class Monitor<State>: @unchecked Sendable {
     /// Looks at the value or changes it; who waits looks again.
     public func withLock<Result>(_ body: (inout State) -> Result) -> Result {
         pthread_mutex_lock(lock)
-        defer { pthread_mutex_unlock(lock) }
-        defer { pthread_cond_broadcast(changed) }
-        return body(&state)
+        let result = body(&state)
+        // Who is woken needs the lock.
+        pthread_mutex_unlock(lock)
+        pthread_cond_broadcast(changed)
+        return result
     }
 
     /// Waits until `body` returns something.

@@ -14,6 +14,10 @@ public final class WorkThread: @unchecked Sendable {
     private let lock = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private let wakeUp = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
     private var queue: [@Sendable () -> Void] = []
+    /// Work is being run, by the thread or in its place.
+    private var isAtWork = false
+    /// Pieces that the scheduler has not run to their end.
+    private var scheduled = 0
     private var isStopping = false
     private var thread = pthread_t()
     /// In place of the thread.
@@ -52,14 +56,46 @@ public final class WorkThread: @unchecked Sendable {
     @discardableResult
     public func submit(_ work: @escaping @Sendable () -> Void) -> Bool {
         pthread_mutex_lock(lock)
-        defer { pthread_mutex_unlock(lock) }
-        guard !isStopping else { return false }
+        guard !isStopping else {
+            pthread_mutex_unlock(lock)
+            return false
+        }
         if let scheduler {
-            scheduler.submit(work, to: lane)
+            scheduled += 1
+            pthread_mutex_unlock(lock)
+            scheduler.submit(
+                { [self] in
+                    work()
+                    pthread_mutex_lock(lock)
+                    scheduled -= 1
+                    pthread_mutex_unlock(lock)
+                }, to: lane)
             return true
         }
-        if queue.isEmpty { pthread_cond_signal(wakeUp) }
+        let isIdle = queue.isEmpty
         queue.append(work)
+        // Who is woken needs the lock.
+        pthread_mutex_unlock(lock)
+        if isIdle { pthread_cond_signal(wakeUp) }
+        return true
+    }
+
+    /// Runs `work` now and in place of the thread, if that has nothing to do: waking it takes longer than much of what it is
+    /// woken for. The thread does nothing meanwhile, so the work must not wait for anything; what it submits comes after it.
+    ///
+    /// - Returns: whether the work was run.
+    public func runIfIdle(_ work: () -> Void) -> Bool {
+        pthread_mutex_lock(lock)
+        let isIdle = queue.isEmpty && scheduled == 0 && !isAtWork && !isStopping
+        if isIdle { isAtWork = true }
+        pthread_mutex_unlock(lock)
+        guard isIdle else { return false }
+        work()
+        pthread_mutex_lock(lock)
+        isAtWork = false
+        let isAwaited = !queue.isEmpty || isStopping
+        pthread_mutex_unlock(lock)
+        if isAwaited { pthread_cond_signal(wakeUp) }
         return true
     }
 
@@ -102,14 +138,18 @@ public final class WorkThread: @unchecked Sendable {
     }
 
     private func run() {
+        pthread_mutex_lock(lock)
         while true {
-            pthread_mutex_lock(lock)
-            while queue.isEmpty && !isStopping { pthread_cond_wait(wakeUp, lock) }
+            while isAtWork || queue.isEmpty && !isStopping { pthread_cond_wait(wakeUp, lock) }
             let batch = queue
+            if batch.isEmpty { break }
             queue = []
+            isAtWork = true
             pthread_mutex_unlock(lock)
-            if batch.isEmpty { return }
             for work in batch { work() }
+            pthread_mutex_lock(lock)
+            isAtWork = false
         }
+        pthread_mutex_unlock(lock)
     }
 }

@@ -85,8 +85,20 @@ struct DrainTurn: ~Copyable {
     let journaling: [OffsetMap.Finding]
     /// What lies wholly below what is durable when the plan is carried out.
     let covered: [OffsetMap.Finding]
-    /// Afterwards so much of the file is in the journal, in pieces, that it is to be striped.
+    /// How many pieces of the file are in the journal afterwards, at most.
+    let journaledCount: Int
+    /// That is so many that they are to be striped.
     let hasTooManyPieces: Bool
+
+    /// - Parameter journaledCount: pieces that are in the journal now, at most.
+    init(file: FileID, _ planned: DrainPlanner.Planned, journaledCount: Int, maxJournaledCount: Int) {
+        self.file = file
+        plan = planned.plan
+        journaling = planned.journaling
+        covered = planned.covered
+        self.journaledCount = max(0, journaledCount + journaling.count - planned.formerlyJournaled)
+        hasTooManyPieces = !journaling.isEmpty && self.journaledCount > maxJournaledCount
+    }
 }
 
 /// A turn that moves payload from memory to the dump.

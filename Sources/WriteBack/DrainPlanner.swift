@@ -32,6 +32,8 @@ struct DrainPlanner {
     private let findings: [OffsetMap.Finding]
     /// In order; between any two is a gap.
     let runs: [Run]
+    /// Those of runs that are passed over, too.
+    let allRanges: [ByteRange]
 
     /// - Parameter onlyNew: runs of which all is in the journal are passed over.
     init(_ map: OffsetMap, through: WriteSequence, onlyNew: Bool = false) {
@@ -40,6 +42,24 @@ struct DrainPlanner {
             findings.append($0)
             return true
         }
+        self.init(findings, onlyNew: onlyNew)
+    }
+
+    /// A look at what overlaps the ranges, whole. What else is pending may lie on top of it outside of the ranges, or make its
+    /// runs longer: good for journaling what begins and ends inside of them, not for striping.
+    /// - Precondition: the ranges are in order, and between any two is a gap.
+    init(_ map: OffsetMap, through: WriteSequence, in ranges: [ByteRange]) {
+        var findings: [OffsetMap.Finding] = []
+        var end: UInt64 = 0
+        for range in ranges {
+            // What begins before the end of an earlier range, and reaches here, was found there.
+            findings += map.overlapping(range, through: through).drop { $0.range.lowerBound < end }
+            end = range.upperBound
+        }
+        self.init(findings, onlyNew: true)
+    }
+
+    private init(_ findings: [OffsetMap.Finding], onlyNew: Bool) {
         var runs: [Run] = []
         for (index, finding) in findings.enumerated() {
             let new = finding.pending.isJournaled ? 0 : 1
@@ -53,6 +73,7 @@ struct DrainPlanner {
             }
         }
         self.findings = findings
+        allRanges = runs.map(\.range)
         self.runs = onlyNew ? runs.filter { $0.newCount > 0 } : runs
     }
 
@@ -218,6 +239,13 @@ struct DrainPlanner {
         return plan(all, place)
     }
 
+    /// All that is new is journaled.
+    func planJournal(_ through: WriteSequence) -> Planned {
+        var choice = Choice()
+        choice.parts = runs.map { Choice.Part(run: $0, end: $0.range.lowerBound, journalsRest: true) }
+        return plan(choice, Place(through: through, rests: false))
+    }
+
     /// Where in the file's life a plan is made.
     struct Place {
         let through: WriteSequence
@@ -229,6 +257,8 @@ struct DrainPlanner {
         let plan: DrainPlan
         let journaling: [OffsetMap.Finding]
         let covered: [OffsetMap.Finding]
+        /// How many pieces were in the journal, of what is striped or covered.
+        let formerlyJournaled: Int
     }
 
     /// The bytes of a choice, newest on top.
@@ -236,6 +266,7 @@ struct DrainPlanner {
         var drainRuns: [DrainRun] = []
         var journaling: (pieces: [PendingWrite], findings: [OffsetMap.Finding]) = ([], [])
         var covered: [OffsetMap.Finding] = []
+        var formerlyJournaled = 0
         var oldestLeft: WriteSequence?
         func leave(_ range: Range<Int>, beyond end: UInt64 = 0) {
             for finding in findings[range] where finding.range.upperBound > end && !finding.pending.isJournaled {
@@ -253,6 +284,9 @@ struct DrainPlanner {
                 var overlay = PendingOverlay(findings[run.findings], in: range)
                 while let piece = overlay.nextPiece() { pieces.append(piece) }
                 drainRuns.append(DrainRun(range: range, pieces: pieces))
+                formerlyJournaled += findings[run.findings].count {
+                    $0.pending.isJournaled && $0.range.upperBound <= part.end
+                }
             }
             if !part.journalsRest {
                 leave(run.findings, beyond: part.end)
@@ -263,6 +297,7 @@ struct DrainPlanner {
                 let finding = findings[index]
                 if !isOnTop[index - run.findings.lowerBound] {
                     covered.append(finding)
+                    if finding.pending.isJournaled { formerlyJournaled += 1 }
                 } else if !finding.pending.isJournaled {
                     let low = max(finding.range.lowerBound, part.end)
                     journaling.pieces.append(finding.piece(ByteRange(low, finding.range.upperBound)))
@@ -274,7 +309,8 @@ struct DrainPlanner {
         let plan = DrainPlan(
             runs: drainRuns, journaling: journaling.pieces, mayPad: choice.mayPad, sequence: place.through,
             oldestLeft: oldestLeft, rests: place.rests, nextRunOffset: choice.nextRunOffset)
-        return Planned(plan: plan, journaling: journaling.findings, covered: covered)
+        return Planned(
+            plan: plan, journaling: journaling.findings, covered: covered, formerlyJournaled: formerlyJournaled)
     }
 
     /// Of each of the run's findings: whether a byte of it is on top, at or behind an offset.

@@ -6,8 +6,6 @@
 //
 // Nothing that was promised depends on this set: what is durable is in the store's extents. So it may be bounded: of too
 // many gaps the lowest becomes a hole.
-//
-// Invariant: the ranges are in order, not empty, and between any two of them is a gap.
 
 internal import Model
 
@@ -17,12 +15,13 @@ struct DrainedRanges: Equatable {
     /// gaps than that are those of a program that writes here and there, for which there is no order to wait for.
     static let maxRanges = 64
 
-    private(set) var ranges: [ByteRange] = []
+    private var covered: ByteRangeSet
 
     /// Everything up to `size`: of a file that rests.
-    init(upTo size: UInt64 = 0) {
-        if size > 0 { ranges = [ByteRange(0, size)] }
-    }
+    init(upTo size: UInt64 = 0) { covered = ByteRangeSet(size > 0 ? [ByteRange(0, size)] : []) }
+
+    /// In order; between any two is a gap.
+    var ranges: [ByteRange] { covered.ranges }
 
     /// Up to here the file has been drained without a gap (HDFS: nextOffset).
     var nextOffset: UInt64 {
@@ -31,32 +30,13 @@ struct DrainedRanges: Equatable {
     }
 
     mutating func insert(_ range: ByteRange) {
-        guard !range.isEmpty else { return }
-        // Those that overlap it or meet it become one with it.
-        let first = ranges.firstIndex { $0.upperBound >= range.lowerBound } ?? ranges.count
-        let end = ranges[first...].firstIndex { $0.lowerBound > range.upperBound } ?? ranges.count
-        var merged = range
-        if first < end {
-            merged = ByteRange(
-                min(range.lowerBound, ranges[first].lowerBound), max(range.upperBound, ranges[end - 1].upperBound))
+        covered.insert(range)
+        while ranges.count > Self.maxRanges {
+            // The lowest gap.
+            covered.insert(ByteRange(0, ranges[0].lowerBound > 0 ? ranges[0].upperBound : ranges[1].upperBound))
         }
-        ranges.replaceSubrange(first..<end, with: [merged])
-        while ranges.count > Self.maxRanges { fillLowestGap() }
     }
 
     /// What is at or behind `size` goes. A file that is made longer has a gap there.
-    mutating func truncate(to size: UInt64) {
-        while let last = ranges.last, last.upperBound > size {
-            ranges.removeLast()
-            if last.lowerBound < size { ranges.append(ByteRange(last.lowerBound, size)) }
-        }
-    }
-
-    private mutating func fillLowestGap() {
-        if ranges[0].lowerBound > 0 {
-            ranges[0] = ByteRange(0, ranges[0].upperBound)
-        } else {
-            ranges.replaceSubrange(0..<2, with: [ByteRange(0, ranges[1].upperBound)])
-        }
-    }
+    mutating func truncate(to size: UInt64) { covered.truncate(to: size) }
 }

@@ -91,6 +91,12 @@ extension OpenFileContext {
         if let error { throw error }
     }
 
+    /// Whether the turn that was asked for is to make durable what a look at a few places finds, and a place in the journal
+    /// will do for.
+    func needsLittle(stripeSizeBytes: Int) -> Bool {
+        state.withLock { $0.demand == .everything && $0.places.ofNew(stripeSizeBytes: stripeSizeBytes) != nil }
+    }
+
     /// What comes of a turn that was asked for.
     enum Turn: ~Copyable {
         case drain(DrainTurn)
@@ -110,7 +116,7 @@ extension OpenFileContext {
         stripeSizeBytes: Int, limits: WriteBackLimits, journalHasRoom: (Int) -> Bool, canDump: () -> Bool,
         needsRelief: Bool = true
     ) -> Turn {
-        let (demand, through, from, nextOffset, isHeldOff) = state.withLock { state in
+        let (demand, through, from, nextOffset, isHeldOff, new) = state.withLock { state in
             precondition(state.task == .scheduled, "one write-back task per file")
             if state.isHeldOff && state.demand == .unjournal { state.demand = .rest }
             state.task = .out(isSettling: state.demand >= .rest)
@@ -119,10 +125,15 @@ extension OpenFileContext {
                 state.demand = .fullStripes
             }
             defer { state.demand = .none }
-            return (state.demand, state.sequence, state.nextRunOffset, state.drained.nextOffset, state.isHeldOff)
+            let new = state.demand == .everything ? state.places.ofNew(stripeSizeBytes: stripeSizeBytes) : nil
+            return (state.demand, state.sequence, state.nextRunOffset, state.drained.nextOffset, state.isHeldOff, new)
+        }
+        if let new, let turn = journal(new, through: through, limits: limits, journalHasRoom: journalHasRoom) {
+            return .drain(turn)
         }
         // A COMMIT needs nothing of what is journaled, unless it makes full stripes with what is new.
         let planner = DrainPlanner(map, through: through, onlyNew: demand == .everything || isHeldOff)
+        state.withLock { $0.places.found(planner.allRanges, through: through) }
         let place = DrainPlanner.Place(through: through, rests: demand >= .rest)
         var choice = DrainPlanner.Choice()
         var durable: DrainPlanner.Planned?
@@ -173,9 +184,27 @@ extension OpenFileContext {
         if let nothing { return .nothing(freedBytes: nothing.freedBytes, mustSchedule: nothing.mustSchedule) }
         return .drain(
             DrainTurn(
-                file: fileID, plan: plan, journaling: planned.journaling, covered: planned.covered,
-                hasTooManyPieces: !plan.journaling.isEmpty
-                    && planner.journaledCount + plan.journaling.count > limits.maxRunsPerTurn))
+                file: fileID, planned, journaledCount: planner.journaledCount, maxJournaledCount: limits.maxRunsPerTurn))
+    }
+
+    /// A turn that journals all new writes, of which none makes a stripe with what is beside it: no more is looked at than
+    /// where they are. nil if it can't be done so.
+    private func journal(
+        _ places: [ByteRange], through: WriteSequence, limits: WriteBackLimits, journalHasRoom: (Int) -> Bool
+    ) -> DrainTurn? {
+        let planner = DrainPlanner(map, through: through, in: places)
+        let planned = planner.planJournal(through)
+        let count = planned.plan.journalingByteCount
+        guard count > 0, count <= limits.maxJournaledBytes, planned.journaling.count <= limits.maxRunsPerTurn,
+            journalHasRoom(count)
+        else { return nil }
+        let turn = DrainTurn(
+            file: fileID, planned, journaledCount: state.withLock { $0.journaledCount },
+            maxJournaledCount: limits.maxRunsPerTurn)
+        // Perhaps: a look at everything counts them.
+        if turn.hasTooManyPieces { return nil }
+        state.withLock { $0.hasOpenOutput = true }
+        return turn
     }
 
     /// Lets what is journaled go from memory, if there is such; or if all is in the journal, and nothing in memory, says so.
@@ -253,7 +282,7 @@ extension OpenFileContext {
         if let low = places.map(\.lowerBound).min(), let high = places.map(\.upperBound).max() {
             unlinked = map.unlinkDead(in: ByteRange(low, high))
         }
-        let hasTooManyPieces = turn.hasTooManyPieces
+        let (journaledCount, hasTooManyPieces) = (turn.journaledCount, turn.hasTooManyPieces)
         let (end, ready) = state.withLock { state in
             _ = state.take(trimmed)
             _ = state.take(covered)
@@ -273,6 +302,8 @@ extension OpenFileContext {
                 state.drained = DrainedRanges(upTo: state.attributes.size)
             }
             state.durableThrough = max(state.durableThrough, plan.reaches)
+            state.places.becameDurable(through: state.durableThrough)
+            state.journaledCount = journaledCount
             if plan.rests { state.settle(plan.sequence) }
             let reached = state.durableThrough
             let ready = state.waiters.filter { $0.sequence <= reached }

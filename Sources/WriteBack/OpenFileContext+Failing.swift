@@ -26,6 +26,7 @@ extension OpenFileContext {
             // Their memory is freed by the second half, as the turn is still out.
             let trimmed = map.trim(lost)
             _ = state.take(trimmed)
+            state.places.becameDurable(through: state.sequence)
             state.hasDeadEntries = true
             state.demand = .none
             return !state.isRemoved && trimmed.bytes > 0 && state.lastUnstable > state.durableThrough

@@ -138,7 +138,7 @@ final class PackTurn {
         choice.mayPad = mayPad
         let planned = planner.plan(choice, DrainPlanner.Place(through: through, rests: true))
         turn = DrainTurn(
-            file: file.fileID, plan: planned.plan, journaling: [], covered: [], hasTooManyPieces: false)
+            file: file.fileID, planned, journaledCount: planner.journaledCount, maxJournaledCount: .max)
         isTaken = true
         return PackedPart(file: file, plan: planned.plan)
     }

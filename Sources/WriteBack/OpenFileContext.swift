@@ -87,6 +87,9 @@ public final class OpenFileContext: Sendable {
         var task = WriteBackTask.none
         /// Since the file rested last.
         var drained: DrainedRanges
+        var places: PendingPlaces
+        /// Pending pieces that are in the journal, at most.
+        var journaledCount: Int
         /// The sizes that the file was truncated to while a drain is out: its bytes from there on are void.
         var drainClip: UInt64?
         /// Whether the sink may hold something open for this file.
@@ -138,7 +141,8 @@ public final class OpenFileContext: Sendable {
         state = Mutex(
             State(
                 attributes: attributes, sequence: sequence, durableThrough: sequence,
-                drained: DrainedRanges(upTo: attributes.size)))
+                drained: DrainedRanges(upTo: attributes.size), places: PendingPlaces(isEmpty: journaled.isEmpty),
+                journaledCount: journaled.count))
         if !journaled.isEmpty { insert(journaled) }
     }
 
@@ -238,6 +242,7 @@ public final class OpenFileContext: Sendable {
                 state.linkedWrites += parts.count
                 state.heldByWrites += parts.heldBytes
                 state.lastWrite = state.sequence
+                state.places.insert(ByteRange(offset: offset, count: UInt64(payload.count)), state.sequence)
                 state.isBare = false
                 state.isSettled = false
                 if !isStable { state.lastUnstable = state.sequence }

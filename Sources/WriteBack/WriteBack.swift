@@ -98,7 +98,7 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
         // Not here: this may be an event loop.
         if mustLook { Task.detached { self.relievePressure() } }
         if isStable || accepted.hasTooManyWrites {
-            try await file.waitUntilDurable(since: accepted.failureCount) { enqueue(file) }
+            try await file.waitUntilDurable(since: accepted.failureCount) { drainForWaiter(file) }
         }
         // Whatever comes of it, the bytes are in.
         if let shortage { _ = await wait(for: shortage) }
@@ -109,7 +109,7 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
     ///
     /// Also when it returns because bytes were lost with the dump: then the verifier has changed before.
     public func commit(_ file: OpenFileContext) async throws(WriteBackError) {
-        try await file.waitUntilDurable(isCommit: true) { enqueue(file) }
+        try await file.waitUntilDurable(isCommit: true) { drainForWaiter(file) }
     }
 
     /// A file was truncated or removed: the budget gets its bytes back. (Or some that a WRITE at the same moment took, then
@@ -239,6 +239,43 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
         if mustStart { Task.detached { await self.drainQueue() } }
     }
 
+    /// Carries the file's turn out, if it takes little, where who waits for it runs, and begins at once: handing it to others
+    /// takes longer than the turn. Otherwise queues it.
+    private func drainForWaiter(_ file: OpenFileContext) {
+        let begins = file.needsLittle(stripeSizeBytes: sink.stripeSizeBytes) && state.withLock { state in
+            guard state.runningDrains < limits.concurrentDrains else { return false }
+            state.runningDrains += 1
+            state.active[file.fileID] = file
+            return true
+        }
+        guard begins else { return enqueue(file) }
+        let executor = withUnsafeCurrentTask { $0?.unownedTaskExecutor?.asTaskExecutor() }
+        Task.immediate(executorPreference: executor) {
+            await drain(file)
+            endOwnDrain(of: file)
+        }
+    }
+
+    /// What else there is to do is left to others: this may be an event loop.
+    private func endOwnDrain(of file: OpenFileContext) {
+        let (mustLook, mustDrain) = state.withLock { state in
+            noteTurnEnded(of: file, &state)
+            let mustLook = needsLook(state)
+            if mustLook { state.isLookComing = true }
+            if state.queue.isEmpty { state.runningDrains -= 1 }
+            return (mustLook, !state.queue.isEmpty)
+        }
+        if mustLook { Task.detached { self.relievePressure() } }
+        if mustDrain { Task.detached { await self.drainQueue() } }
+    }
+
+    private func noteTurnEnded(of file: OpenFileContext, _ state: inout State) {
+        state.relieving[file.fileID] = nil
+        state.settling.remove(file.fileID)
+        state.hasLookedForMemory = false
+        state.hasLookedForPlaces = false
+    }
+
     private func drainQueue() async {
         while true {
             let next: OpenFileContext? = state.withLock { state in
@@ -250,12 +287,7 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
             }
             guard let file = next else { return }
             await drain(file)
-            state.withLock { state in
-                state.relieving[file.fileID] = nil
-                state.settling.remove(file.fileID)
-                state.hasLookedForMemory = false
-                state.hasLookedForPlaces = false
-            }
+            state.withLock { noteTurnEnded(of: file, &$0) }
             relievePressure()
         }
     }

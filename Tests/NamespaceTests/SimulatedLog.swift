@@ -54,7 +54,7 @@ final class SimulatedLog: Sendable {
 
     var log: MetadataLog {
         MetadataLog(
-            append: { [self] in append($0, completion: $1) }, barrier: { [self] in barrier($0) },
+            append: { [self] entry, _, completion in append(entry, completion: completion) }, barrier: { [self] in barrier($0) },
             noteApplied: { [self] in noteApplied($0) })
     }
 

@@ -77,19 +77,23 @@ final class Backlog: Sendable {
         }
     }
 
+    private func isFull(_ state: State) -> Bool {
+        !state.isAbandoned
+            && (state.waitingRecords > bounds.waitingRecords || state.waitingBytes > bounds.waitingBytes)
+    }
+
+    /// Whether `waitForRoom` would not wait.
+    var hasRoom: Bool { state.withLock { !isFull($0) } }
+
     /// Waits while too much is waiting. `schedule` is called when something is to be applied at once.
     func waitForRoom(_ schedule: () -> Void) {
-        func isFull(_ state: State) -> Bool {
-            !state.isAbandoned
-                && (state.waitingRecords > bounds.waitingRecords || state.waitingBytes > bounds.waitingBytes)
-        }
         let isDue = state.withLock { state in
             guard isFull(state) else { return false }
             state.isAwaited = true
             return Self.mustSchedule(&state, true)
         }
         if isDue { schedule() }
-        state.wait { (state) -> Void? in
+        state.wait { [self] (state) -> Void? in
             guard !isFull(state) else { return nil }
             state.isAwaited = false
             return ()
