@@ -292,27 +292,6 @@ struct DumpTests {
         await dump.close()
     }
 
-    @Test("who comes after it was closed is told, and closing twice is closing once")
-    func closed() async throws {
-        let dump = try dumpLog()
-        let places = try #require(await dump.append([Payload(bytes: [1, 2, 3])]))
-        #expect(try await places[0].load().bytes == [1, 2, 3])
-        await dump.close()
-        await dump.close()
-        #expect(try dumpFiles.isEmpty)
-        await #expect(throws: WriteBackError.dumpLost) { _ = try await places[0].load() }
-        #expect(await dump.append([Payload(bytes: [4])]) == nil)
-    }
-
-    @Test("a start removes what an earlier run has left, and nothing else")
-    func start() throws {
-        _ = try fileSystem.open("/dump/17.dump", .createNew)
-        let others = ["notes.txt", "db.dump", "1-old.dump", ".dump"]
-        for name in others { _ = try fileSystem.open("/dump/" + name, .createNew) }
-        _ = try dumpLog()
-        #expect(try dumpFiles.sorted() == others.sorted())
-    }
-
     @Test("random writes, truncates, READs and COMMITs of several files end as plain arrays would", arguments: 0..<30)
     func againstModel(seed: Int) async throws {
         var random = SeededGenerator(seed: UInt64(seed))
@@ -481,36 +460,5 @@ struct DumpTests {
         while writeBack.usage.pendingBytes != 0 { await Task.yield() }
         epochs.collectAll()
         #expect(epochs.liveBlocks == 0)
-    }
-
-    @Test("a disk that is nearly full, or may not be written to, is left alone")
-    func leavesRoom() async throws {
-        fileSystem.setCapacity(100_000, under: "/dump")
-        let full = try dumpLog { $0.minFreeBytes = 95_000 }
-        #expect(await full.append([Payload(bytes: [1])]) == nil)
-        #expect(full.usage == DumpLog.Usage(segments: 0, bytes: 0, dumpedBytes: 0, failures: 1))
-        #expect(try dumpFiles.isEmpty)
-        await full.close()
-        let usable = Mutex(true)
-        let dump = DumpLog(
-            places: [.init("/dump") { usable.withLock { $0 } }], fileSystem: fileSystem, clock: clock
-        ) { _ in }
-        #expect(dump.isReady)
-        usable.withLock { $0 = false }
-        #expect(!dump.isReady)
-        await dump.close()
-    }
-
-    @Test("after a failure the dump rests for a while")
-    func rests() async throws {
-        let dump = try dumpLog { $0.rest = .seconds(10) }
-        fileSystem.inject(Fault("/dump/", .write, code: EIO, count: 1))
-        #expect(await dump.append([Payload(bytes: [1])]) == nil && !dump.isReady)
-        clock.advance(seconds: 9)
-        #expect(!dump.isReady)
-        clock.advance(seconds: 1)
-        #expect(dump.isReady)
-        #expect(await dump.append([Payload(bytes: [1])]) != nil)
-        await dump.close()
     }
 }
