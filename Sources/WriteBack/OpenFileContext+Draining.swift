@@ -184,7 +184,8 @@ extension OpenFileContext {
         if let nothing { return .nothing(freedBytes: nothing.freedBytes, mustSchedule: nothing.mustSchedule) }
         return .drain(
             DrainTurn(
-                file: fileID, planned, journaledCount: planner.journaledCount, maxJournaledCount: limits.maxRunsPerTurn))
+                file: fileID, planned, journaledCount: planner.journaledCount, maxJournaledCount: limits.maxRunsPerTurn)
+        )
     }
 
     /// A turn that journals all new writes, of which none makes a stripe with what is beside it: no more is looked at than

@@ -242,12 +242,14 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
     /// Carries the file's turn out, if it takes little, where who waits for it runs, and begins at once: handing it to others
     /// takes longer than the turn. Otherwise queues it.
     private func drainForWaiter(_ file: OpenFileContext) {
-        let begins = file.needsLittle(stripeSizeBytes: sink.stripeSizeBytes) && state.withLock { state in
-            guard state.runningDrains < limits.concurrentDrains else { return false }
-            state.runningDrains += 1
-            state.active[file.fileID] = file
-            return true
-        }
+        let begins =
+            file.needsLittle(stripeSizeBytes: sink.stripeSizeBytes) && sink.journalHasRoom(forBytes: 1)
+            && state.withLock { state in
+                guard state.runningDrains < limits.concurrentDrains else { return false }
+                state.runningDrains += 1
+                state.active[file.fileID] = file
+                return true
+            }
         guard begins else { return enqueue(file) }
         let executor = withUnsafeCurrentTask { $0?.unownedTaskExecutor?.asTaskExecutor() }
         Task.immediate(executorPreference: executor) {

@@ -54,7 +54,8 @@ final class SimulatedLog: Sendable {
 
     var log: MetadataLog {
         MetadataLog(
-            append: { [self] entry, _, completion in append(entry, completion: completion) }, barrier: { [self] in barrier($0) },
+            append: { [self] entry, _, completion in append(entry, completion: completion) },
+            barrier: { [self] in barrier($0) },
             noteApplied: { [self] in noteApplied($0) })
     }
 
