@@ -50,6 +50,9 @@ class Watch(threading.Thread):
 
 # The WRITEs come in so many parts, after each of which is looked how full the journal is, and at most twice as many.
 JOURNAL_PARTS = 4
+# Sluice settles files when its journal is half full. So that it has in it what is wanted, it may take more than twice that.
+JOURNAL_ROOM = 2.25
+LEAST_JOURNAL_MIB = 128
 
 
 def journal_options(load):
@@ -59,16 +62,13 @@ def journal_options(load):
 def fill_journal(load, server):
     """The seeds of the parts, and what was in the journal at last, if its status says so.
 
-    A server empties its journal while it is filled; so when all is written, more is, until there is no more in it than
-    before.
+    A server empties its journal while it is filled; so when all is written, more is, until it is as full as is wanted.
     """
-    seeds, filled = [], None
-    while len(seeds) < 2 * JOURNAL_PARTS:
+    seeds, filled = [], 0
+    while filled < load.sizes.journal_mib * MIB and len(seeds) < 2 * JOURNAL_PARTS:
         seeds.append(load.new_seed())
         load.run(server, "journal", seed=seeds[-1], in_flight=64, **journal_options(load))
-        before, filled = filled, server.journal_bytes()
-        if len(seeds) >= JOURNAL_PARTS and (filled is None or before is not None and filled <= before):
-            break
+        filled = server.journal_bytes()
     return seeds, filled
 
 
@@ -112,7 +112,8 @@ class FreshServers:
         directory = tempfile.mkdtemp(prefix="fresh.", dir=self.directory)
         self.forget_last()
         self._last = directory
-        server = Sluice(directory, self.binary)
+        journal_mib = max(LEAST_JOURNAL_MIB, int(load.sizes.journal_mib * JOURNAL_ROOM))
+        server = Sluice(directory, self.binary, journal=f"{journal_mib}MiB")
         with contextlib.ExitStack() as stack:
             stack.callback(server.stop)
             seeds, journal_bytes = fill_journal(load, server)

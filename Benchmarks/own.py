@@ -124,7 +124,7 @@ OWN_MEASURES = [
                  "behind a stripe of 3 MiB", open_large_files, turns=1),
     *latency_measures("4k", 4096, "4 KiB", at_most=2),
     *latency_measures("1m", MIB, "1 MiB", at_most=None),
-    OwnMeasure("recovery", "kill -9 after many WRITEs of 64 KiB (FILE_SYNC, 64 in flight, gaps between them), a start, and"
-               " the first reply; then all is read and compared", "start with a full journal, to the first reply", "s",
+    OwnMeasure("recovery", "kill -9 after many WRITEs of 64 KiB (FILE_SYNC, 64 in flight, gaps between them), a start from"
+               " the disk, and the first reply; then all is read and compared", "start with a full journal, to the first reply", "s",
                "recovery", lambda line: line["seconds"], None, seconds_at_most=5, has_budget=False, is_killed=True),
 ]

@@ -9,6 +9,8 @@ import struct
 import subprocess
 import time
 
+from machine import forget_cached_pages
+
 # Generous: a machine may be much slower than the one where this was written (0.3 s, 2 s).
 START_SECONDS = 120
 STOP_SECONDS = 300
@@ -100,9 +102,10 @@ class Sluice(Server):
     name = "sluice"
     export = "/"
 
-    def __init__(self, directory, binary, memory=MEMORY):
+    def __init__(self, directory, binary, memory=MEMORY, journal=None):
         super().__init__(directory)
         self.binary = binary
+        self.options = ["--journal", journal] if journal else []
         self.files = os.path.join(self.directory, "store")
         self.memory = memory
         self._start(port=0)
@@ -116,14 +119,15 @@ class Sluice(Server):
             self.process = subprocess.Popen(
                 # It ends with the bench, however that ends.
                 ["setpriv", "--pdeathsig", "TERM", self.binary, "serve", "--data", self.files, "--volumes", "5",
-                 "--listen", f"127.0.0.1:{port}", "--memory", self.memory],
+                 "--listen", f"127.0.0.1:{port}", "--memory", self.memory, *self.options],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self.pid = self.process.pid
 
     def kill_and_start(self):
-        """kill -9, and a start: the seconds from the start to the first reply."""
+        """kill -9, and a start from the disk: the seconds from the start to the first reply."""
         self.process.kill()
         self.process.wait()
+        forget_cached_pages(self.directory)
         before = time.monotonic()
         self._start(self.nfs_port)
         self.wait_until(lambda: answers_null(self.nfs_port), every_seconds=0.002)
