@@ -78,6 +78,13 @@ public final class EmbeddedFileService: FileService {
     /// Why the store has failed for good; nil while it goes on.
     public var failure: String? { core.failure.reason }
 
+    /// To be called about once a second from `prepareToClose` on until `close` has returned, in place of the above: whatever hangs
+    /// is given up. Waits for nothing.
+    public func giveUpWhatHangs() {
+        core.journal?.tick()
+        dump?.giveUpHanging()
+    }
+
     /// To be called before the last calls are waited for: none of them is held back any more.
     public func prepareToClose() { writeBack.stopHoldingBack() }
 

@@ -104,6 +104,7 @@ extension JournalWriter {
             directory.giveUpReads(after: bounds.patience)
             if let error = directory.overdue(after: bounds.patience * 3) { drop(directory, error, hangs: true) }
         }
+        giveUpHangingCopy()
         guard !isEnded else { return }
         dropHangingReplicas()
         freeSegments()

@@ -272,7 +272,7 @@ final class JournalWriter: @unchecked Sendable {
         place()
     }
 
-    private func endIfClosing() {
+    func endIfClosing() {
         guard flight == nil, waiting.isEmpty, copying.job == nil else { return }
         let closing: [UnsafeContinuation<Void, Never>] = shared.withLock { shared in
             guard shared.isClosing, shared.queue.isEmpty || isEnded else { return [] }

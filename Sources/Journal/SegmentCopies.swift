@@ -59,17 +59,19 @@ extension JournalWriter {
         case failed(IOError)
     }
 
+    /// Gives up a copy that a disk holds up: who closes the journal waits for it.
+    func giveUpHangingCopy() {
+        let now = clock.elapsed()
+        // A copy is thousands of writes to a cache, and a sync.
+        guard let job = copying.job, now - job.since > bounds.patience * 3 else { return }
+        copying.abandon(at: now)
+        if isEnded { endIfClosing() } else { pump() }
+    }
+
     /// Begins a copy if there is one to be made.
     func copyWhatIsShort() {
         let now = clock.elapsed()
-        if let job = copying.job {
-            // A copy is thousands of writes to a cache, and a sync.
-            if now - job.since > bounds.patience * 3 {
-                copying.abandon(at: now)
-                pump()
-            }
-            return
-        }
+        guard copying.job == nil else { return }
         guard !shared.withLock({ $0.isClosing }) else { return }
         copying.avoided = copying.avoided.filter { $0.value > now }
         for segment in segments

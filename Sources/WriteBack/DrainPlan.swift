@@ -101,6 +101,19 @@ struct DrainTurn: ~Copyable {
     }
 }
 
+/// A turn on its way to the task that carries it out, which captures it: closures can't capture what can't be copied.
+final class HandedTurn: @unchecked Sendable {
+    private var turn: DrainTurn?
+
+    init(_ turn: consuming DrainTurn) { self.turn = consume turn }
+
+    /// Once.
+    func take() -> DrainTurn {
+        guard let turn = turn.take() else { preconditionFailure("a turn is carried out once") }
+        return turn
+    }
+}
+
 /// A turn that moves payload from memory to the dump.
 struct DumpTurn: ~Copyable {
     let file: FileID

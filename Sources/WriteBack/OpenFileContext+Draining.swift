@@ -91,10 +91,30 @@ extension OpenFileContext {
         if let error { throw error }
     }
 
-    /// Whether the turn that was asked for is to make durable what a look at a few places finds, and a place in the journal
-    /// will do for.
-    func needsLittle(stripeSizeBytes: Int) -> Bool {
-        state.withLock { $0.demand == .everything && $0.places.ofNew(stripeSizeBytes: stripeSizeBytes) != nil }
+    /// Begins the turn that was asked for, if it takes no more than a look at a few places, and a little place in the journal;
+    /// if not, that stays asked for.
+    func takeLittleTurn(
+        stripeSizeBytes: Int, limits: WriteBackLimits, journalHasRoom: (Int) -> Bool
+    ) -> DrainTurn? {
+        let found: (through: WriteSequence, places: [ByteRange])? = state.withLock { state in
+            precondition(state.task == .scheduled, "one write-back task per file")
+            guard state.demand == .everything,
+                let places = state.places.ofLittleNew(stripeSizeBytes: stripeSizeBytes)
+            else { return nil }
+            state.task = .out(isSettling: false)
+            state.drainClip = nil
+            state.demand = .none
+            return (state.sequence, places)
+        }
+        guard let found else { return nil }
+        if let turn = journal(found.places, through: found.through, limits: limits, journalHasRoom: journalHasRoom) {
+            return turn
+        }
+        state.withLock { state in
+            state.task = .scheduled
+            state.demand = max(state.demand, .everything)
+        }
+        return nil
     }
 
     /// What comes of a turn that was asked for.
@@ -279,10 +299,7 @@ extension OpenFileContext {
             lessCharge += map.replaceValue(of: finding, by: value, charge: value.heldBytes)
         }
         let places = plan.runs.map(\.range) + turn.covered.map(\.range)
-        var unlinked = OffsetMap.Unlinked()
-        if let low = places.map(\.lowerBound).min(), let high = places.map(\.upperBound).max() {
-            unlinked = map.unlinkDead(in: ByteRange(low, high))
-        }
+        let unlinked = unlinkDead(in: places)
         let (journaledCount, hasTooManyPieces) = (turn.journaledCount, turn.hasTooManyPieces)
         let (end, ready) = state.withLock { state in
             _ = state.take(trimmed)
@@ -316,6 +333,21 @@ extension OpenFileContext {
         epochs.collectAll()
         for waiter in ready { waiter.continuation.resume(returning: nil) }
         return end
+    }
+
+    /// What lies between the ranges is looked at only where they are many.
+    private func unlinkDead(in ranges: [ByteRange]) -> OffsetMap.Unlinked {
+        var unlinked = OffsetMap.Unlinked()
+        if ranges.count <= 16 {
+            for range in ranges {
+                let more = map.unlinkDead(in: range)
+                unlinked.entries += more.entries
+                unlinked.charge += more.charge
+            }
+        } else if let low = ranges.map(\.lowerBound).min(), let high = ranges.map(\.upperBound).max() {
+            unlinked = map.unlinkDead(in: ByteRange(low, high))
+        }
+        return unlinked
     }
 
     /// What takes the place of a pending write that was journaled, from where the claim begins.

@@ -437,7 +437,15 @@ extension OpenFileContext.State {
     mutating func dropAll(_ map: OffsetMap) -> Int {
         let all = ByteRange(0, OpenFileContext.endOfAll)
         if take(map.trim(all, through: sequence)) { unlinkDead(map, all) }
+        forgetPlaces()
         return -heldChange(map)
+    }
+
+    /// Where nothing is pending there is nothing to look for. A context outlives what was written by far.
+    private mutating func forgetPlaces() {
+        guard pendingBytes == 0 else { return }
+        places = PendingPlaces(isEmpty: true)
+        journaledCount = 0
     }
 
     /// Ends a turn. Returns the bytes of memory that were freed, and whether the file must be queued again.
@@ -445,6 +453,7 @@ extension OpenFileContext.State {
         task = .none
         // A truncate may have come since the turn began; its memory is told now, as nobody else may come.
         unlinkLeftovers(map)
+        forgetPlaces()
         return (-heldChange(map), schedule())
     }
 

@@ -155,6 +155,8 @@ extension WriteBack {
         }
         state.withLock { state in
             state.packing.isOut = false
+            for turn in turns { noteTurnEnded(of: turn.file, &state) }
+            // Also where there was no turn.
             state.hasLookedForMemory = false
             state.hasLookedForPlaces = false
         }

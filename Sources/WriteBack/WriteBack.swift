@@ -37,6 +37,8 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
         /// Files whose turn has been asked for, in order.
         var queue: [OpenFileContext] = []
         var runningDrains = 0
+        /// Turns that are carried out where somebody waits for them.
+        var littleTurns = 0
         /// Turns that dump: a quarter of all at most, so that a dump on a slow disk doesn't hold up the drains; and what a disk
         /// that hangs keeps of memory, though it was given up, is theirs.
         var dumpTurns = 0
@@ -71,7 +73,8 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
 
     /// Accepts a write and, when `isStable`, waits until it is durable. Throws `busy` if there is no memory for it in time.
     ///
-    /// The write has its place in the file's order before the first suspension, unless the store is stuck.
+    /// The write has its place in the file's order before the first suspension, unless the store is stuck. What makes it
+    /// durable may run on the caller's executor, also after this has returned, until `settleAll` has.
     /// - Parameter clearingModeBits: mode bits that a write by this caller takes away (setuid, setgid).
     /// - Precondition: the payload ends at or below `Limits.maxFileBytes`.
     public func write(
@@ -98,7 +101,7 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
         // Not here: this may be an event loop.
         if mustLook { Task.detached { self.relievePressure() } }
         if isStable || accepted.hasTooManyWrites {
-            try await file.waitUntilDurable(since: accepted.failureCount) { drainForWaiter(file) }
+            try await file.waitUntilDurable(since: accepted.failureCount) { begin(file) }
         }
         // Whatever comes of it, the bytes are in.
         if let shortage { _ = await wait(for: shortage) }
@@ -109,7 +112,7 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
     ///
     /// Also when it returns because bytes were lost with the dump: then the verifier has changed before.
     public func commit(_ file: OpenFileContext) async throws(WriteBackError) {
-        try await file.waitUntilDurable(isCommit: true) { drainForWaiter(file) }
+        try await file.waitUntilDurable(isCommit: true) { begin(file) }
     }
 
     /// A file was truncated or removed: the budget gets its bytes back. (Or some that a WRITE at the same moment took, then
@@ -239,39 +242,40 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
         if mustStart { Task.detached { await self.drainQueue() } }
     }
 
-    /// Carries the file's turn out, if it takes little, where who waits for it runs, and begins at once: handing it to others
-    /// takes longer than the turn. Otherwise queues it.
-    private func drainForWaiter(_ file: OpenFileContext) {
-        let begins =
-            file.needsLittle(stripeSizeBytes: sink.stripeSizeBytes) && sink.journalHasRoom(forBytes: 1)
-            && state.withLock { state in
-                guard state.runningDrains < limits.concurrentDrains else { return false }
-                state.runningDrains += 1
-                state.active[file.fileID] = file
-                return true
-            }
-        guard begins else { return enqueue(file) }
+    /// Sees to the turn that was asked for: carries it out where the caller runs, and at once, if it takes little, since handing
+    /// it to others takes longer than that; otherwise queues it. Such turns need no cells, so they don't count as drains, and
+    /// those of all files share a sync of the journal.
+    func begin(_ file: OpenFileContext) {
+        let mayBegin = state.withLock { state in
+            guard state.littleTurns < limits.maxLittleTurns else { return false }
+            state.littleTurns += 1
+            state.active[file.fileID] = file
+            return true
+        }
+        guard mayBegin else { return enqueue(file) }
+        let turn = file.takeLittleTurn(
+            stripeSizeBytes: sink.stripeSizeBytes, limits: limits, journalHasRoom: sink.journalHasRoom)
+        guard let turn else {
+            state.withLock { $0.littleTurns -= 1 }
+            return enqueue(file)
+        }
+        let handed = HandedTurn(turn)
         let executor = withUnsafeCurrentTask { $0?.unownedTaskExecutor?.asTaskExecutor() }
         Task.immediate(executorPreference: executor) {
-            await drain(file)
-            endOwnDrain(of: file)
+            await drain(handed.take(), of: file)
+            followTurn(of: file)
+            let mustLook = state.withLock { state in
+                state.littleTurns -= 1
+                noteTurnEnded(of: file, &state)
+                defer { state.isLookComing = state.isLookComing || needsLook(state) }
+                return needsLook(state)
+            }
+            // Not here: this may be an event loop.
+            if mustLook { Task.detached { self.relievePressure() } }
         }
     }
 
-    /// What else there is to do is left to others: this may be an event loop.
-    private func endOwnDrain(of file: OpenFileContext) {
-        let (mustLook, mustDrain) = state.withLock { state in
-            noteTurnEnded(of: file, &state)
-            let mustLook = needsLook(state)
-            if mustLook { state.isLookComing = true }
-            if state.queue.isEmpty { state.runningDrains -= 1 }
-            return (mustLook, !state.queue.isEmpty)
-        }
-        if mustLook { Task.detached { self.relievePressure() } }
-        if mustDrain { Task.detached { await self.drainQueue() } }
-    }
-
-    private func noteTurnEnded(of file: OpenFileContext, _ state: inout State) {
+    func noteTurnEnded(of file: OpenFileContext, _ state: inout State) {
         state.relieving[file.fileID] = nil
         state.settling.remove(file.fileID)
         state.hasLookedForMemory = false
@@ -313,6 +317,10 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
             returnToBudget(freed)
             if mustSchedule { enqueue(file) }
         }
+        followTurn(of: file)
+    }
+
+    private func followTurn(of file: OpenFileContext) {
         forgetIfClean(file)
         noteResting(file)
         packIfWorthwhile()
@@ -339,7 +347,7 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
     /// What follows the end of a turn.
     func end(_ turn: (freedBytes: Int, mustSchedule: Bool), of file: OpenFileContext) {
         returnToBudget(turn.freedBytes)
-        if turn.mustSchedule { enqueue(file) }
+        if turn.mustSchedule { begin(file) }
     }
 
     /// Whether a turn may dump; then it counts until it has.

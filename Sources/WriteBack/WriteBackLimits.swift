@@ -30,6 +30,9 @@ public struct WriteBackLimits: Sendable {
     public var maxJournaledBytes = 8 << 20
     /// Drains at once. More hide the latency of syncs, each holds a stripe of buffers.
     public var concurrentDrains = 8
+    /// Turns at once that only journal a little. Each is a file's, and holds what was written anyway: enough for all who sync at
+    /// the same moment to share a sync.
+    public var maxLittleTurns = 256
     /// A file that nobody wrote to for this long is settled.
     public var idleTime = Duration.seconds(10)
     /// Files with something pending or open. Beyond it those that were written to least recently are settled, and who writes

@@ -212,6 +212,13 @@ struct Gateway: Service {
             ControlSocket.remove(from: data)
         }
         files.prepareToClose()
+        let patience = Task { [files] in
+            while !Task.isCancelled {
+                try? await Task.sleep(for: .seconds(1))
+                files.giveUpWhatHangs()
+            }
+        }
+        defer { patience.cancel() }
         await server.shutdown()
         return await files.close()
     }

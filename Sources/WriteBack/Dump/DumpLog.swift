@@ -224,7 +224,7 @@ public final class DumpLog: @unchecked Sendable {
     }
 
     /// If the disk hangs, whoever waits for an append is told that it isn't possible. To be called about once a second.
-    func giveUpHanging() {
+    public func giveUpHanging() {
         guard case .hangs? = obstacle else { return }
         let given = state.withLock { state in
             defer { state.waiting = [:] }
