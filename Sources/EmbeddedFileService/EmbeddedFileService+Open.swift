@@ -67,7 +67,13 @@ extension EmbeddedFileService {
                     })
             } catch {
                 for volume in opened { volume.close() }
-                throw StoreRefusal(.cannotRead, "\(path): \(error)")
+                for lock in inspection.locks { lock.close() }
+                // It failed just now, and is one that is missing: whether the others are enough is seen from the beginning.
+                log.warning(
+                    "a volume failed while the store was being opened: \(error)", metadata: ["volume": "\(path)"])
+                return try await open(
+                    volumes: paths.filter { $0 != path }, fileSystem: fileSystem, clock: clock, log: log,
+                    limits: limits, bounds: bounds, allowsDevices: allowsDevices, dumpDirectory: dumpDirectory)
             }
         }
         do throws(StoreRefusal) {

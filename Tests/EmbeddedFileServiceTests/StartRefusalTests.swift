@@ -3,6 +3,7 @@
 import BlockStore
 import FaultInjection
 import FileService
+import Glibc
 import Model
 import Platform
 import Testing
@@ -55,6 +56,17 @@ struct StartRefusalTests {
         let store = try SimulatedStore()
         try store.disk.createDirectory("/x")
         #expect(try await refusal(store, volumes: ["/x"])?.reason == .notFormatted)
+    }
+
+    @Test("a volume that fails while the store is being opened is one that is missing", arguments: [2, 3])
+    func failsMeanwhile(count: Int) async throws {
+        let store = try SimulatedStore()
+        // Its superblock has been read twice when the volume is opened.
+        for path in store.paths.prefix(count) {
+            store.disk.inject(Fault(path + "/superblock", isWholePath: true, .open, code: EIO, afterCalls: 2))
+        }
+        let refusal = try await refusal(store)
+        #expect(refusal?.reason == (count == 2 ? nil : .incomplete))
     }
 
     @Test("a volume that was away comes back: its old mirror doesn't win, its dead blocks go")

@@ -13,7 +13,7 @@ struct DataCaller {
     let world: World
     let calls: Int
 
-    static let maxFileBytes = 72_000
+    let maxFileBytes: Int
 
     func run() async {
         for _ in 0..<calls {
@@ -46,7 +46,7 @@ struct DataCaller {
             default: pick(0..<size + 6000)
             }
         let largest = [1, 600, 5000, 5000, 20_000, 30_000][pick(0..<6)]
-        let count = min(pick(1..<largest + 1), Self.maxFileBytes - offset)
+        let count = min(pick(1..<largest + 1), maxFileBytes - offset)
         guard count > 0 else { return true }
         let bytes = pattern(count, &world.random)
         let stability: WriteStability = [.unstable, .unstable, .unstable, .dataSync, .fileSync][pick(0..<5)]
@@ -111,7 +111,7 @@ struct DataCaller {
     }
 
     private func truncate(_ file: FileModel) async -> Bool {
-        let size = min(Self.maxFileBytes, pick(0..<2) == 0 ? pick(0..<file.maxSize + 1) : pick(0..<file.maxSize + 9000))
+        let size = min(maxFileBytes, pick(0..<2) == 0 ? pick(0..<file.maxSize + 1) : pick(0..<file.maxSize + 9000))
         return await change(
             file, .size(size), AttributeUpdate(size: UInt64(size)), "truncate file \(file.number) to \(size)")
     }

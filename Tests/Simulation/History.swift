@@ -2,7 +2,8 @@
 // what they had; after each start everything that was promised is there.
 //
 // Of the volumes, at most m are bad ones: what befalls a volume alone befalls those. All that is promised must survive
-// whatever happens to them, in all starts together, since nothing rebuilds what they lack.
+// whatever happens to them, in all starts together, since nothing rebuilds the blocks that they lack. The journal and the
+// mirrors are copied to other volumes: in some histories other volumes become the bad ones, when that has been done.
 
 import FaultInjection
 import FileService
@@ -22,7 +23,13 @@ struct Shape: Sendable {
     static let all = [
         Shape(policy: "RS-3-2-4k", volumes: 5), Shape(policy: "RS-3-2-4k", volumes: 6),
         Shape(policy: "XOR-2-1-4k", volumes: 3), Shape(policy: "XOR-2-1-4k", volumes: 4),
+        Shape(policy: "RS-6-3-4k", volumes: 9), Shape(policy: "RS-6-3-4k", volumes: 10),
     ]
+
+    /// The larger ones take longer.
+    static func random(using random: inout SeededGenerator) -> Int {
+        [0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 4, 5].randomElement(using: &random)!
+    }
 }
 
 /// Formatted disks by shape, each made once.
@@ -59,10 +66,10 @@ final class History: @unchecked Sendable {
     private var random: SeededGenerator
     private let policy: ErasureCodingPolicy
     private let paths: [String]
-    /// The volumes that things may befall.
-    private let bad: [Int]
-    /// All volumes may get full; a full one counts as a bad one, so that nothing else befalls any.
-    private let isShortOfSpace: Bool
+    private let trouble: Trouble
+    /// The bad volumes become others now and then.
+    private let wanders: Bool
+    private let writesData: Bool
     private var limits = WriteBackLimits()
     private var bounds = StoreBounds()
     private var names: [NameCaller] = []
@@ -76,15 +83,20 @@ final class History: @unchecked Sendable {
 
     private init(seed: UInt64, trace: Trace) throws {
         random = SeededGenerator(seed: seed)
-        let shape = Int.random(in: 0..<Shape.all.count, using: &random)
+        let shape = Shape.random(using: &random)
         let disk = FormattedDisks.shared.copy(shape)
         seedMachine(random.next())
         policy = try ErasureCodingPolicy(Shape.all[shape].policy)
         paths = (0..<Shape.all[shape].volumes).map { "/v\($0)" }
-        isShortOfSpace = Int.random(in: 0..<5, using: &random) == 0
+        let isShortOfSpace = Int.random(in: 0..<5, using: &random) == 0
         let badCount = isShortOfSpace ? 0 : Int.random(in: 0...policy.parityUnits, using: &random)
-        bad = Array(paths.indices.shuffled(using: &random).prefix(badCount))
+        let bad = Array(paths.indices.shuffled(using: &random).prefix(badCount))
+        let kind = Int.random(in: 0..<4, using: &random)
+        wanders = badCount > 0 && kind == 0
+        writesData = !wanders || Bool.random(using: &random)
         world = World(disk: disk, seed: random.next(), trace: trace)
+        trouble = Trouble(
+            world, paths, bad: bad, isShortOfSpace: isShortOfSpace, flipsBits: kind == 1, seed: random.next())
         // Small, so that few calls make drains, stalls, dumps and several groups.
         limits.drainChunkBytes = 24 << 10
         limits.maxDrainBytes = 48 << 10
@@ -104,6 +116,7 @@ final class History: @unchecked Sendable {
         Simulator.shared.callsPerTurn = [0, 64, 8].randomElement(using: &random)!
         world.note(
             "\(Shape.all[shape].policy) on \(paths.count) volumes, bad: \(bad)\(isShortOfSpace ? ", short of space" : "")"
+                + (wanders ? ", others later" : "")
         )
     }
 
@@ -132,7 +145,9 @@ final class History: @unchecked Sendable {
             try await self.start(isFirst: start == 0)
             if start == 0 { try await makeRoots() }
             try await work()
-            if pick(0..<4) == 0, world.hasPower {
+            if wanders, await hasBecomeRedundant() {
+                trouble.chooseOthers(count: trouble.bad.count, policy: policy)
+            } else if pick(0..<4) == 0, world.hasPower {
                 await close()
             }
             if world.opened == nil, world.hasPower {
@@ -178,8 +193,9 @@ final class History: @unchecked Sendable {
             if pick(0..<4) == 0 { try await startWithoutQuorum() }
             while pick(0..<3) == 0 { await startInterrupted() }
         }
-        let missing = isFirst ? [] : Set(bad.filter { _ in pick(0..<3) == 0 })
-        if !missing.isEmpty { world.mayFail = true }
+        let missing = isFirst ? [] : Set(trouble.bad.filter { _ in pick(0..<3) == 0 })
+        if !missing.isEmpty || !trouble.ruined.isEmpty { world.mayFail = true }
+        if !isFirst, pick(0..<4) == 0 { trouble.inject(mayHang: false) }
         do throws(StoreRefusal) {
             try await open(without: missing)
         } catch {
@@ -205,10 +221,10 @@ final class History: @unchecked Sendable {
 
     /// The power goes while it is opened, or just after; and bad volumes fail meanwhile.
     private func startInterrupted() async {
-        if pick(0..<2) == 0 { injectFaults() }
+        if pick(0..<2) == 0 { trouble.inject(mayHang: false) }
         world.disk.losePower(afterCalls: pick(0..<250))
         do throws(StoreRefusal) {
-            try await open(without: Set(bad.filter { _ in pick(0..<3) == 0 }))
+            try await open(without: Set(trouble.bad.filter { _ in pick(0..<3) == 0 }))
         } catch {
             world.note("interrupted: \(error)")
         }
@@ -241,6 +257,7 @@ final class History: @unchecked Sendable {
             disk.setCapacity(nil, under: path + "/")
         }
         world.disk = disk
+        trouble.flipBits(isUsed: false)
     }
 
     private func makeRoots() async throws {
@@ -256,13 +273,19 @@ final class History: @unchecked Sendable {
 
     /// Callers at work, until they have made all their calls, or the power goes.
     private func work() async throws {
-        injectFaults()
+        trouble.inject(mayHang: true)
         if pick(0..<3) > 0 { world.disk.losePower(afterCalls: pick(0..<1200)) }
         let calls = pick(5..<30)
         let names = names
         let world = world
         var callers: [@Sendable () async -> Void] = names.map { caller in { await caller.run(calls: calls) } }
-        for _ in 0..<pick(1..<5) { callers.append { await DataCaller(world: world, calls: calls).run() } }
+        if writesData {
+            // Little comes into block groups if it is little.
+            let maxFileBytes = wanders ? 3000 : 72_000
+            for _ in 0..<pick(1..<5) {
+                callers.append { await DataCaller(world: world, calls: calls, maxFileBytes: maxFileBytes).run() }
+            }
+        }
         world.busyCallers = callers.count
         await withTaskGroup(of: Void.self) { group in
             for caller in callers {
@@ -278,52 +301,39 @@ final class History: @unchecked Sendable {
 
     /// Time passes while callers are at work.
     private func keepTime() async {
-        while world.busyCallers > 0 {
-            for _ in 0..<pick(5..<60) { await yieldToOthers() }
-            world.clock.advance(by: .milliseconds(pick(1..<4000)))
+        await withTaskGroup(of: Void.self) { group in
+            // Waits for volumes that hang.
+            nonisolated(unsafe) var isLooking = false
+            while world.busyCallers > 0 {
+                for _ in 0..<pick(5..<60) { await yieldToOthers() }
+                world.clock.advance(by: .milliseconds(pick(1..<4000)))
+                world.service.settleIdleFiles()
+                if pick(0..<3) == 0, !isLooking {
+                    isLooking = true
+                    group.addTask { [world] in
+                        await world.service.checkVolumes()
+                        isLooking = false
+                    }
+                }
+                if pick(0..<(trouble.isShortOfSpace ? 5 : 40)) == 0 { trouble.changeRoom() }
+                if pick(0..<40) == 0, world.hasPower { trouble.flipBits(isUsed: true) }
+            }
+            trouble.endHangs()
+        }
+    }
+
+    /// Gives the store time to copy what volumes lack that have failed. When this returns true nothing depends on any m of
+    /// them, and nothing else has happened since.
+    private func hasBecomeRedundant() async -> Bool {
+        for _ in 0..<30 {
+            guard world.opened != nil, world.hasPower else { return false }
+            if trouble.isRedundant(parityUnits: policy.parityUnits) { return true }
+            world.clock.advance(by: .seconds(2))
             world.service.settleIdleFiles()
-            if pick(0..<3) == 0 { await world.service.checkVolumes() }
-            if pick(0..<(isShortOfSpace ? 5 : 40)) == 0 { changeRoom() }
+            await world.service.checkVolumes()
+            for _ in 0..<100 { await yieldToOthers() }
         }
-    }
-
-    private func injectFaults() {
-        for volume in bad where pick(0..<2) == 0 {
-            world.mayFail = true
-            let path = paths[volume] + "/"
-            let calls = pick(0..<150)
-            switch pick(0..<4) {
-            case 0:
-                world.note("\(path) will vanish")
-                world.disk.inject(Fault(path, code: EIO, afterCalls: calls))
-            case 1:
-                world.note("\(path) vanishes")
-                world.disk.disappear(path)
-            default:
-                let operation: FileOperation? = [.write, .sync, .open, .read, .syncDirectory, .rename, nil][pick(0..<7)]
-                let fault = Fault(
-                    path, operation, code: EIO, afterCalls: calls, count: [1, 3, nil][pick(0..<3)],
-                    writtenBytes: pick(0..<2) == 0 ? 0 : pick(0..<5000))
-                world.note("\(path) will fail: \(fault)")
-                world.disk.inject(fault)
-            }
-        }
-        if isShortOfSpace, pick(0..<2) == 0 { changeRoom() }
-    }
-
-    /// Some volumes get full, or have room again.
-    private func changeRoom() {
-        for volume in isShortOfSpace ? Array(paths.indices) : bad where pick(0..<2) == 0 {
-            let prefix = paths[volume] + "/"
-            if pick(0..<2) == 0 {
-                world.mayFail = true
-                world.note("\(prefix) gets full")
-                world.disk.setCapacity(world.disk.usedBytes(under: prefix) + pick(0..<40_000), under: prefix)
-            } else {
-                world.note("\(prefix) has room")
-                world.disk.setCapacity(nil, under: prefix)
-            }
-        }
+        return false
     }
 
     // MARK: Checks

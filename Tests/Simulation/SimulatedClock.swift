@@ -6,6 +6,9 @@ import Platform
 final class SimulatedClock: SystemClock, @unchecked Sendable {
     private var passed = Duration.zero
 
+    /// Looks, and no time passes by it.
+    var time: Duration { passed }
+
     override func now() -> Timestamp {
         passed += .microseconds(1)
         let (seconds, attoseconds) = passed.components
