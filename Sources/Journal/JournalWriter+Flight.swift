@@ -161,6 +161,7 @@ extension JournalWriter {
     // MARK: Segments
 
     private func beginSegment(_ slots: [Slot], isNewGeneration: Bool) {
+        mayCallOut()
         if isNewGeneration {
             let volumes = slots.map(\.directory.id)
             guard let begun = callbacks.beginGeneration(volumes, nextNumber) else {

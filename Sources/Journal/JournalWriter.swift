@@ -187,6 +187,9 @@ final class JournalWriter: @unchecked Sendable {
         isInPlaceOfThread = false
     }
 
+    /// Before somebody is called who may wait, or call back.
+    func mayCallOut() { precondition(!isInPlaceOfThread, "to be left to the thread") }
+
     static func fail(_ item: Item, _ error: JournalError) {
         switch item {
         case .entry(_, let completion): completion(.failure(error))
@@ -328,6 +331,7 @@ final class JournalWriter: @unchecked Sendable {
     }
 
     private func segmentBegan() {
+        mayCallOut()
         freeSegments()
         prepareSpares()
         if isHalfFull { callbacks.onPressure() }
@@ -346,6 +350,7 @@ final class JournalWriter: @unchecked Sendable {
             defer { shared.queue = [] }
             return shared.queue
         }
+        mayCallOut()
         callbacks.onFailure(error)
         let items = (flight?.items ?? []) + waiting + queue
         flight = nil

@@ -28,6 +28,8 @@ final class MetadataState {
     /// What the running body has changed, and the bytes that go with it.
     private var body: [Mutation] = []
     private var payloads: [JournalPayload] = []
+    /// Bodies are being run: by one thread at a time.
+    var isRunning = false
     /// Whether the running body may journal bytes: somebody takes the claims.
     var mayJournal = false
     /// The last record that was made.

@@ -251,6 +251,9 @@ public final class Namespace: Sendable {
 
     private func run(_ requests: [Request]) {
         let state = confined.state
+        precondition(!state.isRunning, "bodies run one after another")
+        state.isRunning = true
+        defer { state.isRunning = false }
         backlog.waitForRoom { applier.schedule() }
         var kept: [(MetadataState.KeptBody, @Sendable (Result<[JournaledBytes], NamespaceError>) -> Void)] = []
         var waiting: [@Sendable (NamespaceError?) -> Void] = []

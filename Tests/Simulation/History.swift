@@ -70,6 +70,8 @@ final class History: @unchecked Sendable {
     /// The bad volumes become others now and then.
     private let wanders: Bool
     private let writesData: Bool
+    /// More volumes vanish than may while callers are at work.
+    private var losesTooMany = false
     private var limits = WriteBackLimits()
     private var bounds = StoreBounds()
     private var names: [NameCaller] = []
@@ -222,7 +224,11 @@ final class History: @unchecked Sendable {
     /// The power goes while it is opened, or just after; and bad volumes fail meanwhile.
     private func startInterrupted() async {
         if pick(0..<2) == 0 { trouble.inject(mayHang: false) }
-        world.disk.losePower(afterCalls: pick(0..<250))
+        if pick(0..<2) == 0 {
+            trouble.losePowerInEpoch(within: 2 * paths.count)
+        } else {
+            world.disk.losePower(afterCalls: pick(0..<250))
+        }
         do throws(StoreRefusal) {
             try await open(without: Set(trouble.bad.filter { _ in pick(0..<3) == 0 }))
         } catch {
@@ -251,6 +257,7 @@ final class History: @unchecked Sendable {
 
     private func restore(_ disk: SimulatedFileSystem) {
         disk.removeFaults()
+        disk.removeHooks()
         disk.losePower(afterCalls: .max)
         for path in paths {
             disk.reappear(path + "/")
@@ -275,6 +282,8 @@ final class History: @unchecked Sendable {
     private func work() async throws {
         trouble.inject(mayHang: true)
         if pick(0..<3) > 0 { world.disk.losePower(afterCalls: pick(0..<1200)) }
+        if pick(0..<8) == 0 { trouble.losePowerInEpoch(within: 4 * paths.count) }
+        losesTooMany = pick(0..<12) == 0
         let calls = pick(5..<30)
         let names = names
         let world = world
@@ -317,6 +326,10 @@ final class History: @unchecked Sendable {
                 }
                 if pick(0..<(trouble.isShortOfSpace ? 5 : 40)) == 0 { trouble.changeRoom() }
                 if pick(0..<40) == 0, world.hasPower { trouble.flipBits(isUsed: true) }
+                if losesTooMany, pick(0..<20) == 0 {
+                    losesTooMany = false
+                    trouble.loseTooMany(parityUnits: policy.parityUnits)
+                }
             }
             trouble.endHangs()
         }

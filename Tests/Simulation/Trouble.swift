@@ -91,6 +91,29 @@ final class Trouble: @unchecked Sendable {
         }
     }
 
+    /// More volumes vanish than may, all at once, with all the bad ones among them: so nothing is written any more that would
+    /// lack more blocks than it may. They come back with what they had.
+    func loseTooMany(parityUnits: Int) {
+        guard !isShortOfSpace else { return }
+        let good = paths.indices.filter { !bad.contains($0) }.shuffled(using: &random)
+        let lost = bad + good.prefix(pick(parityUnits + 1 - bad.count..<good.count + 1))
+        world.mayFail = true
+        world.note("\(lost.sorted()) vanish")
+        for volume in lost { world.disk.disappear(paths[volume] + "/") }
+    }
+
+    /// The power goes when one of the next superblocks is replaced: between two of an epoch, mostly.
+    func losePowerInEpoch(within renames: Int) {
+        let disk = world.disk
+        nonisolated(unsafe) var left = pick(0..<renames)
+        for path in paths {
+            disk.before(.rename, under: path + "/superblock") {
+                left -= 1
+                if left == -1 { disk.losePower(afterCalls: 0) }
+            }
+        }
+    }
+
     // MARK: Hanging
 
     private func hang(_ path: String, afterCalls calls: Int) {
@@ -164,15 +187,15 @@ final class Trouble: @unchecked Sendable {
     /// Volumes that something may have befallen since the beginning.
     private lazy var everBad = Set(bad)
 
-    /// Whether nothing that is in the journal or the mirrors depends on any m volumes at this moment.
+    /// Whether nothing that is in the journal or the mirrors depends on any m volumes at this moment. Not asked is who is
+    /// said to have the journal: that is to be found out.
     func isRedundant(parityUnits: Int) -> Bool {
         guard !isShortOfSpace, !flipsBits, let core = world.opened?.core, !core.failure.hasOccurred,
-            let usage = core.journal?.usage
+            core.journal?.usage.segmentsShortOfReplicas == 0
         else { return false }
         let healthy = Set(core.volumes.present.filter(\.isHealthy).map(\.id))
         let mirrors = Set(core.epochs.mirrorSet).intersection(core.namespace.mirrors.volumes)
-        return usage.segmentsShortOfReplicas == 0 && Set(usage.replicas).intersection(healthy).count > parityUnits
-            && mirrors.intersection(healthy).count > parityUnits
+        return mirrors.intersection(healthy).count > parityUnits
     }
 
     /// Other volumes are the bad ones from now on. To be called when `isRedundant`, just before an end: what befell the old
