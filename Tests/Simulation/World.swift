@@ -106,6 +106,9 @@ final class World: @unchecked Sendable {
     /// A call was refused. Returns whether the caller may go on.
     func failed(_ error: FileError, _ what: @autoclosure () -> String, mayBeStale: Bool = false) -> Bool {
         note("\(what()) -> \(error)")
+        if let opened, opened.failure != nil, opened.core.verifier.current == firstVerifier {
+            isWrong("the store has failed for good, with the verifier that it had")
+        }
         guard hasPower else { return false }
         switch error {
         case .busy: return true
