@@ -1,0 +1,67 @@
+// Work on a thread of its own, and in place of it.
+
+import Platform
+import Synchronization
+import Testing
+
+@Suite("Work threads", .timeLimit(.minutes(10)))
+struct WorkThreadTests {
+    /// Touched only by work of one thread, or in its place: two at once lose counts.
+    private final class Tally: @unchecked Sendable {
+        var count = 0
+        var order: [Int] = []
+    }
+
+    private final class Counter: Sendable {
+        let count = Atomic(0)
+    }
+
+    @Test("work in place of a thread never runs beside the thread's, and none is lost")
+    func oneAtATime() async {
+        let thread = WorkThread(name: "test")
+        let tally = Tally()
+        let inPlace = Counter()
+        let (callers, calls) = (4, 50_000)
+        await withTaskGroup(of: Void.self) { group in
+            for caller in 0..<callers {
+                group.addTask {
+                    for call in 0..<calls {
+                        // Some calls always go to the thread, so that it has something to do now and then.
+                        if call % 8 != caller, thread.runIfIdle({ tally.count += 1 }) {
+                            inPlace.count.add(1, ordering: .relaxed)
+                        } else {
+                            thread.submit { tally.count += 1 }
+                        }
+                    }
+                }
+            }
+        }
+        thread.stop()
+        #expect(tally.count == callers * calls)
+        #expect(inPlace.count.load(ordering: .relaxed) > 0)
+    }
+
+    @Test("what work in place of the thread submits comes after it, and it can't be nested")
+    func nested() {
+        let thread = WorkThread(name: "test")
+        let tally = Tally()
+        var wasNested: Bool?
+        let wasRun = thread.runIfIdle {
+            thread.submit { tally.order.append(2) }
+            wasNested = thread.runIfIdle { tally.order.append(0) }
+            tally.order.append(1)
+        }
+        thread.stop()
+        #expect(wasRun && wasNested == false)
+        #expect(tally.order == [1, 2])
+    }
+
+    @Test("a thread that was stopped runs nothing in its place either")
+    func stopped() {
+        let thread = WorkThread(name: "test")
+        thread.stop()
+        let wasRun = thread.runIfIdle {}
+        let isQueued = thread.submit {}
+        #expect(!wasRun && !isQueued)
+    }
+}
