@@ -138,18 +138,23 @@ public final class WorkThread: @unchecked Sendable {
     }
 
     private func run() {
-        pthread_mutex_lock(lock)
-        while true {
-            while isAtWork || queue.isEmpty && !isStopping { pthread_cond_wait(wakeUp, lock) }
-            let batch = queue
-            if batch.isEmpty { break }
-            queue = []
-            isAtWork = true
-            pthread_mutex_unlock(lock)
-            for work in batch { work() }
+        while runBatch() {
             pthread_mutex_lock(lock)
             isAtWork = false
+            pthread_mutex_unlock(lock)
         }
+    }
+
+    /// Returns false at the end. What goes with the work goes before this returns, and not while the lock is held: it may
+    /// submit more.
+    private func runBatch() -> Bool {
+        pthread_mutex_lock(lock)
+        while isAtWork || queue.isEmpty && !isStopping { pthread_cond_wait(wakeUp, lock) }
+        let batch = queue
+        queue = []
+        isAtWork = !batch.isEmpty
         pthread_mutex_unlock(lock)
+        for work in batch { work() }
+        return !batch.isEmpty
     }
 }

@@ -5,11 +5,13 @@ internal import Platform
 internal import Synchronization
 
 extension WriteBack {
-    /// Whether memory or places are short, and nobody has looked yet for files that have some.
-    func needsLook(_ state: borrowing State) -> Bool {
+    /// Whether memory or places are short, and nobody has looked yet for files that have some: then the caller is to see to it.
+    func beginsLook(_ state: inout State) -> Bool {
         if state.isLookComing { return false }
-        return state.budget.needsRelief && !state.hasLookedForMemory
+        state.isLookComing =
+            state.budget.needsRelief && !state.hasLookedForMemory
             || state.active.count > limits.maxOpenContexts && !state.hasLookedForPlaces
+        return state.isLookComing
     }
 
     /// Has freed what is short. Takes time in proportion to the number of files.

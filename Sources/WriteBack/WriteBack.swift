@@ -90,12 +90,7 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
             if isNew { state.active[file.fileID] = file }
             state.packing.forget(file.fileID)
             state.budget.charge(accepted.addedBytes)
-            let mustLook = needsLook(state)
-            if mustLook { state.isLookComing = true }
-            return (
-                mustLook,
-                state.budget.shortage(fileBytes: accepted.heldBytes, isNew: isNew)
-            )
+            return (beginsLook(&state), state.budget.shortage(fileBytes: accepted.heldBytes, isNew: isNew))
         }
         if accepted.mustSchedule { enqueue(file) }
         // Not here: this may be an event loop.
@@ -267,8 +262,7 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
             let mustLook = state.withLock { state in
                 state.littleTurns -= 1
                 noteTurnEnded(of: file, &state)
-                defer { state.isLookComing = state.isLookComing || needsLook(state) }
-                return needsLook(state)
+                return beginsLook(&state)
             }
             // Not here: this may be an event loop.
             if mustLook { Task.detached { self.relievePressure() } }

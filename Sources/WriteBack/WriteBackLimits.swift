@@ -10,7 +10,7 @@ public struct WriteBackLimits: Sendable {
     public var maxDrainBytes = 64 << 20
     /// The most runs that one turn drains, and the most pieces that one journals: they become one record of the namespace,
     /// which all other files wait for; 4,096 extents take some 50 ms. A file with more pieces in the journal is striped, as
-    /// each turn looks at them.
+    /// a turn may have to look at all of them.
     public var maxRunsPerTurn = 4096
     /// Pending writes of a file at which its writers wait, however few bytes they are: a turn looks at all of them. At
     /// half as many the file is drained without being asked.

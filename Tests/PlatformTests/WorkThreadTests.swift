@@ -56,6 +56,29 @@ struct WorkThreadTests {
         #expect(tally.order == [1, 2])
     }
 
+    /// Submits once more when it goes.
+    private final class Last: Sendable {
+        private let thread: WorkThread
+        private let gone: @Sendable () -> Void
+
+        init(_ thread: WorkThread, gone: @escaping @Sendable () -> Void) {
+            self.thread = thread
+            self.gone = gone
+        }
+
+        deinit { thread.submit(gone) }
+    }
+
+    @Test("what goes with a piece of work may submit another one")
+    func destroyed() async {
+        let thread = WorkThread(name: "test")
+        await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
+            let last = Last(thread) { continuation.resume() }
+            thread.submit { withExtendedLifetime(last) {} }
+        }
+        thread.stop()
+    }
+
     @Test("a thread that was stopped runs nothing in its place either")
     func stopped() {
         let thread = WorkThread(name: "test")
