@@ -3,8 +3,8 @@
 // Bodies run on the namespace thread, one after another, each on what the ones before it left. What a body changed is
 // one record. It is appended to the log, and the thread goes on with the next body; who changed something is answered
 // when the log has made it durable, and never waits for a mirror. A body that needs no mirror runs in place of the thread
-// while that has nothing to do. The applier (Applying) brings the mirrors forward
-// later; until then the rows are in memory (Overlay).
+// while that has nothing to do. The applier (Applying) brings the mirrors forward later; until then the rows are in memory
+// (Overlay).
 //
 // Lock order: `queue` is taken alone, and never held while a body runs.
 

@@ -49,15 +49,6 @@ struct ConcurrencyTests {
         try await store.open()
     }
 
-    private func finish() async throws {
-        try await store.core.checkNamespace()
-        try await store.restart()
-        #expect(try await store.orphans().isEmpty)
-        let status = await service.status()
-        #expect(status.health == .green, "\(status.reasons)")
-        await store.close()
-    }
-
     @Test("a truncate while a drain is under way voids what it cuts off")
     func truncateWhileDraining() async throws {
         try await drainLate()
@@ -86,7 +77,7 @@ struct ConcurrencyTests {
         await store.crash(seed: 1)
         try await store.open()
         #expect(try await store.service.bytes(of: file) == after)
-        try await finish()
+        try await store.endsWell()
     }
 
     @Test(
@@ -117,7 +108,7 @@ struct ConcurrencyTests {
         try await store.stripe(file)
         #expect(try await store.service.bytes(of: file) == expected)
         #expect(try await store.service.attributes(of: file).usedBytes == UInt64(size))
-        try await finish()
+        try await store.endsWell()
     }
 
     @Test("LOOKUP, GETATTR and ACCESS of what is in memory don't wait for the journal")
@@ -153,7 +144,7 @@ struct ConcurrencyTests {
             _ = try await service.lookUp(name("g"), in: root, as: SimulatedStore.user)
         }
         await #expect(throws: FileError.stale) { _ = try await service.attributes(of: other) }
-        try await finish()
+        try await store.endsWell()
     }
 
     @Test("what changes metadata doesn't wait for the mirrors")
@@ -173,7 +164,7 @@ struct ConcurrencyTests {
         #expect(try await service.entries(of: root).map(\.name) == [name("f")])
         gate.open()
         try await applied
-        try await finish()
+        try await store.endsWell()
     }
 
     @Test(
@@ -225,7 +216,7 @@ struct ConcurrencyTests {
                 break
             }
         }
-        try await finish()
+        try await store.endsWell()
     }
 
     /// So long that it has a group of its own, which goes with it.
@@ -251,7 +242,7 @@ struct ConcurrencyTests {
         }
         await eventually("the blocks are deleted") { store.allBlockFiles.isEmpty }
         #expect(await service.status().counters.pendingBytes == 0)
-        try await finish()
+        try await store.endsWell()
     }
 
     @Test("blocks of a removed file stay until its reader is done")
@@ -272,7 +263,7 @@ struct ConcurrencyTests {
         #expect(try await read == bytes)
         await eventually("the blocks are deleted") { store.allBlockFiles.isEmpty }
         await #expect(throws: FileError.stale) { try await service.bytes(of: file) }
-        try await finish()
+        try await store.endsWell()
     }
 
     @Test("reads that race with a remove answer the whole file or stale")
@@ -303,7 +294,7 @@ struct ConcurrencyTests {
             }
         }
         #expect(await service.status().health == .green)
-        try await finish()
+        try await store.endsWell()
     }
 
     @Test("a rename over a file that is being drained replaces it")
@@ -336,7 +327,7 @@ struct ConcurrencyTests {
         // Not in order: what is in the journal would be striped with one block less.
         await store.crash(seed: 3)
         try await store.open()
-        try await finish()
+        try await store.endsWell()
     }
 
     @Test("each read sees every write that was acknowledged before it, none by half")
@@ -382,7 +373,7 @@ struct ConcurrencyTests {
         await store.crash(seed: 3)
         try await store.open()
         #expect(Set(try await store.service.bytes(of: file)) == [120])
-        try await finish()
+        try await store.endsWell()
     }
 
     @Test("a read sees all of a truncate or nothing")
@@ -414,7 +405,7 @@ struct ConcurrencyTests {
             }
             try await group.waitForAll()
         }
-        try await finish()
+        try await store.endsWell()
     }
 
     @Test("two writers of one file, each its own pieces")
@@ -439,7 +430,7 @@ struct ConcurrencyTests {
         await store.crash(seed: 4)
         try await store.open()
         #expect(try await store.service.bytes(of: file) == expected)
-        try await finish()
+        try await store.endsWell()
     }
 
     @Test("writers that fill the memory wait and get on")
@@ -471,6 +462,6 @@ struct ConcurrencyTests {
                         == pattern(1_500, seed: UInt64(index * 100 + piece)))
             }
         }
-        try await finish()
+        try await store.endsWell()
     }
 }

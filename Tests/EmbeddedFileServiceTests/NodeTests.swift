@@ -22,15 +22,6 @@ struct NodeTests {
 
     private var service: EmbeddedFileService { store.service }
 
-    private func finish() async throws {
-        try await store.core.checkNamespace()
-        try await store.restart()
-        #expect(try await store.orphans().isEmpty)
-        let status = await service.status()
-        #expect(status.health == .green, "\(status.reasons)")
-        await store.close()
-    }
-
     @Test("nodes are forgotten under load, and nothing with them")
     func eviction() async throws {
         await store.close()
@@ -76,7 +67,7 @@ struct NodeTests {
         // Each insertion forgets a few.
         for index in 0..<10 { try await service.make("last-\(index)") }
         #expect(store.core.nodes.count <= 3 + 2)
-        try await finish()
+        try await store.endsWell()
     }
 
     @Test("the nodes' table doesn't grow with files that come and go")
@@ -86,7 +77,7 @@ struct NodeTests {
             try await service.remove("f\(index)")
         }
         #expect(store.core.nodes.count < 10 && store.core.nodes.listedCount < 2_000)
-        try await finish()
+        try await store.endsWell()
     }
 
     @Test("a group that is full ends, and the next one begins", arguments: [false, true])
@@ -113,6 +104,6 @@ struct NodeTests {
         #expect(try await service.bytes(of: file) == bytes)
         await store.close()
         try await store.open()
-        try await finish()
+        try await store.endsWell()
     }
 }

@@ -120,6 +120,16 @@ final class SimulatedStore {
 
     func orphans() async throws -> [String] { try await core.orphans(on: disk) }
 
+    /// Closes it, after its rows were compared with each other, and a start has found neither orphans nor anything amiss.
+    func endsWell() async throws {
+        try await core.checkNamespace()
+        try await restart()
+        #expect(try await orphans().isEmpty)
+        let status = await service.status()
+        #expect(status.health == .green, "\(status.reasons)")
+        await close()
+    }
+
     var allBlockFiles: [String] { paths.indices.flatMap(blockFiles) }
 
     enum Damage: CaseIterable {

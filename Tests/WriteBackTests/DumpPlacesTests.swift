@@ -9,19 +9,30 @@ import Testing
 
 @testable import WriteBack
 
+extension DumpLog {
+    /// With segments of a few writes, which goes on at once after a failure.
+    static func small(
+        in directory: String, _ fileSystem: FileSystem, _ clock: SystemClock, _ change: (inout Bounds) -> Void = { _ in },
+        onFailure: @escaping @Sendable (DumpFailure) -> Void
+    ) throws -> DumpLog {
+        var bounds = Bounds()
+        bounds.segmentBytes = 8192
+        bounds.minFreeBytes = 0
+        bounds.rest = .zero
+        change(&bounds)
+        try prepare(directory, fileSystem)
+        return DumpLog(
+            places: [.init(directory)], fileSystem: fileSystem, clock: clock, bounds: bounds, onFailure: onFailure)
+    }
+}
+
 @Suite("Places of the dump", .timeLimit(.minutes(10)))
 struct DumpPlacesTests {
     let clock = TestClock()
     let fileSystem = SimulatedFileSystem(directories: ["/dump"])
 
     private func dumpLog(_ change: (inout DumpLog.Bounds) -> Void = { _ in }) throws -> DumpLog {
-        var bounds = DumpLog.Bounds()
-        bounds.segmentBytes = 8192
-        bounds.minFreeBytes = 0
-        bounds.rest = .zero
-        change(&bounds)
-        try DumpLog.prepare("/dump", fileSystem)
-        return DumpLog(places: [.init("/dump")], fileSystem: fileSystem, clock: clock, bounds: bounds) { _ in }
+        try .small(in: "/dump", fileSystem, clock, change) { _ in }
     }
 
     private var dumpFiles: [String] { get throws { try fileSystem.list("/dump") } }

@@ -27,15 +27,7 @@ struct DumpTests {
     }
 
     private func dumpLog(_ change: (inout DumpLog.Bounds) -> Void = { _ in }) throws -> DumpLog {
-        var bounds = DumpLog.Bounds()
-        bounds.segmentBytes = 8192
-        bounds.minFreeBytes = 0
-        bounds.rest = .zero
-        change(&bounds)
-        try DumpLog.prepare("/dump", fileSystem)
-        return DumpLog(places: [.init("/dump")], fileSystem: fileSystem, clock: clock, bounds: bounds) { [failures] _ in
-            failures.count.withLock { $0 += 1 }
-        }
+        try .small(in: "/dump", fileSystem, clock, change) { [failures] _ in failures.count.withLock { $0 += 1 } }
     }
 
     private func writeBack(_ dump: DumpLog, _ change: (inout WriteBackLimits) -> Void = { _ in }) -> WriteBack<
