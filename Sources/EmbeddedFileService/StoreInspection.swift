@@ -11,7 +11,7 @@ internal import Platform
 struct StoreInspection {
     /// Volumes of the store that are there, by path.
     let present: [(path: String, superblock: Superblock)]
-    /// Of the highest epoch.
+    /// Of the highest epoch that can be gone on from.
     let superblock: Superblock
     /// Volumes that the store counts on and that are not there, each with why.
     let missing: [String]
@@ -62,7 +62,6 @@ struct StoreInspection {
                 throw StoreRefusal(.foreign, "\(path) and \(twin.path) are copies of one volume")
             }
         }
-        superblock = highest
         present = found
         missing = highest.registeredVolumes
             .filter { volume in !found.contains { $0.superblock.volumeID == volume.id } }
@@ -79,34 +78,68 @@ struct StoreInspection {
         }
 
         // The metadata are read only now that nobody else can write them.
-        var usable: [(location: MirrorLocation, position: MirrorPosition)] = []
+        (superblock, mirrors, brokenMirrors) = try Self.believed(found, missing, fileSystem)
+    }
+
+    private typealias Mirrors = [(location: MirrorLocation, position: MirrorPosition)]
+
+    /// Who is believed: an epoch's superblock, its mirrors, and why others are none.
+    private static func believed(
+        _ found: [(path: String, superblock: Superblock)], _ missing: [String], _ fileSystem: FileSystem
+    ) throws(StoreRefusal) -> (Superblock, Mirrors, [String]) {
+        var problems: [String] = []
+        for candidate in candidates(found.map(\.superblock)) {
+            let (usable, broken) = mirrors(of: candidate, found, fileSystem)
+            if !usable.isEmpty { return (candidate, usable.sorted { $0.position > $1.position }, problems + broken) }
+            let holders = candidate.registeredVolumes.filter { candidate.mirrorSet.contains($0.id) }
+                .map { "\($0.lastKnownPath)" }
+            problems.append(
+                "no usable metadata of epoch \(candidate.epoch) are there; they were on "
+                    + (holders.joined(separator: ", ") + (broken.isEmpty ? "" : "; "))
+                    + broken.joined(separator: "; "))
+        }
+        throw StoreRefusal(
+            .stale,
+            problems.joined(separator: "; ") + (missing.isEmpty ? "" : "; missing: \(missing.joined(separator: ", "))"))
+    }
+
+    /// The highest epoch, and those below it as long as all above can't have come about: fewer than N − m volumes have these,
+    /// also with those that aren't there. Nothing was answered in such an epoch, so where its metadata can't be used the ones
+    /// of the epoch before it are as good.
+    private static func candidates(_ superblocks: [Superblock]) -> [Superblock] {
+        var candidates: [Superblock] = []
+        for superblock in superblocks.sorted(by: { $0.epoch > $1.epoch })
+        where candidates.last?.epoch != superblock.epoch {
+            candidates.append(superblock)
+            let volumes = superblock.registeredVolumes.count
+            let mayHaveIt = volumes - superblocks.count { $0.epoch < superblock.epoch }
+            if mayHaveIt >= volumes - superblock.defaultPolicy.parityUnits { break }
+        }
+        return candidates
+    }
+
+    /// The mirrors that count in an epoch: those that are whole, and why the others aren't among them.
+    private static func mirrors(
+        of superblock: Superblock, _ found: [(path: String, superblock: Superblock)], _ fileSystem: FileSystem
+    ) -> (usable: Mirrors, broken: [String]) {
+        var usable: Mirrors = []
         var broken: [String] = []
-        for id in highest.mirrorSet {
-            guard let (path, superblock) = found.first(where: { $0.superblock.volumeID == id }) else { continue }
-            guard superblock.epoch == highest.epoch else {
-                broken.append("\(path) is stale (epoch \(superblock.epoch), the store is at \(highest.epoch))")
+        for id in superblock.mirrorSet {
+            guard let (path, own) = found.first(where: { $0.superblock.volumeID == id }) else { continue }
+            guard own.epoch >= superblock.epoch else {
+                broken.append("\(path) is stale (epoch \(own.epoch), the store is at \(superblock.epoch))")
                 continue
             }
             let location = MirrorLocation(volume: id, directory: Volume.metadataDirectory(of: path))
             switch Namespace.inspect(location, fileSystem: fileSystem) {
-            case .verified(let position) where position.storeID == highest.storeID:
+            case .verified(let position) where position.storeID == superblock.storeID:
                 usable.append((location, position))
             case .verified: broken.append("\(path) has the metadata of another store")
             case .missing: broken.append("\(path) has no metadata")
             case .damaged(let reason, _): broken.append("\(path) has damaged metadata: \(reason)")
             }
         }
-        guard !usable.isEmpty else {
-            let holders = highest.registeredVolumes.filter { highest.mirrorSet.contains($0.id) }
-                .map { "\($0.lastKnownPath)" }
-            throw StoreRefusal(
-                .stale,
-                "no usable metadata of epoch \(highest.epoch) are there; they were on \(holders.joined(separator: ", "))"
-                    + (missing.isEmpty ? "" : "; missing: \(missing.joined(separator: ", "))")
-                    + (broken.isEmpty ? "" : "; \(broken.joined(separator: "; "))"))
-        }
-        mirrors = usable.sorted { $0.position > $1.position }
-        brokenMirrors = broken
+        return (usable, broken)
     }
 
     /// Locks a volume; nil when another process has it.

@@ -25,6 +25,8 @@ struct GroupBuffer {
         memory = AlignedBuffer(count: 1 << 16)
     }
 
+    /// Of the entry behind the group.
+    var nextNumber: LogNumber { LogNumber(rawValue: firstNumber.rawValue + UInt64(entryCount)) }
     var groupBytes: Int { SegmentFormat.groupBytes(bodyLength: bodyLength) }
 
     /// Takes as many items as fit, at least the first entry.

@@ -157,6 +157,12 @@ public final class IntentJournal: Sendable {
         writer.noteApplied(through: number)
     }
 
+    /// No entry after this one has been begun by those who append. Who begins one may let go of claims that are still needed if
+    /// it doesn't become durable, a removal say: so nothing is freed before it is.
+    public func noteBegun(through number: LogNumber) {
+        writer.noteBegun(through: number)
+    }
+
     /// Whether so much payload may be appended now. Entries without payload always may.
     public func hasRoom(forPayloadBytes count: Int) -> Bool {
         writer.hasRoom(forPayloadBytes: count)

@@ -173,7 +173,8 @@ extension JournalWriter {
         }
         let identity = SegmentIdentity(epoch: generation.epoch, number: nextSegment)
         nextSegment += 1
-        let oldestLive = segments.first?.number ?? identity.number
+        // It counts also where its first group doesn't.
+        let oldestLive = oldestLive(before: nextNumber) ?? identity.number
         let header = SegmentHeader(identity: identity, firstNumber: nextNumber, oldestLive: oldestLive)
         let segment = Segment(
             header, storeID, slotBytes: slots.map(\.size).min() ?? 0,
@@ -205,7 +206,8 @@ extension JournalWriter {
         guard let current, flight != nil else { preconditionFailure("write what, and where?") }
         let segment = current.segment
         let header = buffer.address(
-            to: segment.identity, position: current.position, oldestLive: segments.first?.number ?? segment.number)
+            to: segment.identity, position: current.position,
+            oldestLive: oldestLive(before: buffer.nextNumber) ?? segment.number)
         let isFirst = current.position == UInt64(SegmentFormat.unit)
         let range = GroupBuffer.range(groupBytes: header.byteCount, withSegmentHeader: isFirst)
         let offset = isFirst ? 0 : current.position

@@ -1,7 +1,8 @@
 // What is freed, what room there is, and what happens when nothing is appended. See JournalWriter.swift.
 //
 // Segments are freed oldest first. A freed one's slots hold what a start would still want to read until a durable group says
-// that it isn't needed; then they are spare.
+// that it isn't needed; then they are spare. No group may say so before the entries are durable with which it became so: the
+// bytes of a file go when its removal has been begun, and if that is lost they are what was promised.
 
 internal import Model
 internal import Platform
@@ -23,15 +24,24 @@ extension JournalWriter {
             !oldest.isClaimed
         {
             oldest.whenUnclaimed(nil)
-            freed.append(segments.removeFirst())
+            freed.append(Freed(segment: segments.removeFirst(), begun: begunNumber))
             isChanged = true
         }
         if isChanged { publish() }
     }
 
+    private var begunNumber: LogNumber { LogNumber(rawValue: begun.load(ordering: .acquiring)) }
+
+    /// The oldest segment that is needed where all entries before this one are durable; nil: none is.
+    func oldestLive(before next: LogNumber) -> UInt64? {
+        // What had been begun may have come to nothing: then it isn't waited for.
+        let begun = begunNumber
+        return freed.first { min($0.begun, begun) >= next }?.segment.number ?? segments.first?.number
+    }
+
     /// A durable group says that segments before this one are not needed.
     func releaseFreed(before oldestLive: UInt64) {
-        while let segment = freed.first, segment.number < oldestLive {
+        while let segment = freed.first?.segment, segment.number < oldestLive {
             freed.removeFirst()
             for replica in segment.replicas { release(replica.slot) }
         }

@@ -57,6 +57,12 @@ final class JournalWriter: @unchecked Sendable {
         var position: UInt64
     }
 
+    /// A segment that nobody needs if the entries that had been begun by then are durable: one of them may be why.
+    struct Freed {
+        let segment: Segment
+        let begun: LogNumber
+    }
+
     let storeID: StoreID
     let clock: SystemClock
     let bounds: JournalBounds
@@ -64,6 +70,9 @@ final class JournalWriter: @unchecked Sendable {
     let callbacks: Callbacks
     let thread: WorkThread
     let shared: Mutex<Shared>
+    /// The last entry that somebody has begun. The store pairs with the loads in `freeSegments` and `oldestLive`: who let go of a
+    /// claim, which the claim's lock orders before them, had stored it before.
+    let begun: Atomic<UInt64>
     /// In the order of the volumes.
     let directories: [JournalDirectory]
     /// Those of volumes that are no more, with what was recovered from them.
@@ -75,7 +84,7 @@ final class JournalWriter: @unchecked Sendable {
     var segments: [Segment]
     var current: Current?
     /// Not needed any more, but no durable group says so.
-    var freed: [Segment] = []
+    var freed: [Freed] = []
     var waiting: [Item] = []
     var flight: Flight?
     var lastAttempt = 0
@@ -124,6 +133,7 @@ final class JournalWriter: @unchecked Sendable {
         nextNumber = generation.firstNumber
         buffer = GroupBuffer(storeID)
         shared = Mutex(Shared(lastAppended: recovered.lastNumber))
+        begun = Atomic(recovered.lastNumber.rawValue)
         // Those that leveling has used are a segment's now.
         let live = Set(state.segments.flatMap(\.replicas).map { ObjectIdentifier($0.slot) })
         for slot in state.spareSlots where !live.contains(ObjectIdentifier(slot)) { release(slot) }
@@ -201,6 +211,8 @@ final class JournalWriter: @unchecked Sendable {
         shared.withLock { $0.applied = max($0.applied, number) }
         cleanSoon()
     }
+
+    func noteBegun(through number: LogNumber) { begun.store(number.rawValue, ordering: .releasing) }
 
     /// Looks soon for what can be freed.
     func cleanSoon() {
@@ -284,7 +296,7 @@ final class JournalWriter: @unchecked Sendable {
         }
         guard !closing.isEmpty else { return }
         isEnded = true
-        for segment in segments + freed { segment.whenUnclaimed(nil) }
+        for segment in segments { segment.whenUnclaimed(nil) }
         for continuation in closing { continuation.resume() }
     }
 

@@ -267,6 +267,7 @@ public final class Namespace: Sendable {
                 continue
             }
             state.mayJournal = request.mayJournal
+            log?.noteBegun(state.lastNumber.next)
             var transaction = Transaction(state: state)
             switch request.run(&transaction) {
             case .returned(let answer):
@@ -282,7 +283,11 @@ public final class Namespace: Sendable {
                 if request.waits { waiting.append(answer) } else { answer(nil) }
             }
         }
-        for (index, (body, answer)) in kept.enumerated() { append(body, isLast: index == kept.count - 1, answer) }
+        log?.noteBegun(state.lastNumber)
+        for (index, (body, answer)) in kept.enumerated() {
+            interruption()
+            append(body, isLast: index == kept.count - 1, answer)
+        }
         guard !waiting.isEmpty else { return }
         guard let log, !backlog.isDurable(through: state.lastNumber) else {
             for answer in waiting { answer(failure.error) }
@@ -320,6 +325,7 @@ public final class Namespace: Sendable {
         state.set(.epoch, epoch.rawValue)
         guard let body = state.reserveGroupIDs() else { preconditionFailure("no ids are there at the start") }
         let outcome = Monitor<NamespaceError??>(nil)
+        log?.noteBegun(state.lastNumber)
         append(body, isLast: true) { result in
             let error: NamespaceError? = if case .failure(let error) = result { error } else { nil }
             outcome.withLock { $0 = .some(error) }

@@ -26,7 +26,13 @@ open class ThreadScheduler: @unchecked Sendable {
 
     /// Runs other work until `condition` holds. It changes nothing, and may be called at any time.
     open func wait(until condition: @escaping () -> Bool) { fatalError("to be overridden") }
+
+    /// Runs other work, or doesn't.
+    open func interrupt() { fatalError("to be overridden") }
 }
+
+/// Stands where it matters that others may come in between, as they may anywhere on threads. No lock may be held.
+public func interruption() { ThreadScheduler.installed?.interrupt() }
 
 /// Like `Task.yield`, which goes past a scheduler.
 public func yieldToOthers() async {

@@ -298,6 +298,7 @@ extension OpenFileContext {
             let value = Self.journaled(finding, piece.range, claim)
             lessCharge += map.replaceValue(of: finding, by: value, charge: value.heldBytes)
         }
+        interruption()
         let places = plan.runs.map(\.range) + turn.covered.map(\.range)
         let unlinked = unlinkDead(in: places)
         let (journaledCount, hasTooManyPieces) = (turn.journaledCount, turn.hasTooManyPieces)

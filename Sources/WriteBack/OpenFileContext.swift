@@ -228,6 +228,7 @@ public final class OpenFileContext: Sendable {
             if let refusal { throw refusal }
         }
         let parts = Parts(payload, at: offset, in: map)
+        interruption()
         let result: Result<Acceptance, WriteBackError> = state.withLock { state in
             if let refusal = state.refusal() {
                 parts.forEach { map.abandon($0) }

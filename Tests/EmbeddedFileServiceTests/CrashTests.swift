@@ -8,6 +8,7 @@ import Journal
 import Model
 import Synchronization
 import Testing
+import WriteBack
 
 @testable import EmbeddedFileService
 
@@ -73,8 +74,9 @@ private final class CrashRun {
 
     init(policy: String, volumes: Int? = nil, seed: UInt64) throws {
         store = try SimulatedStore(policy, volumes: volumes)
-        // Two seconds go by at each tick, however long a sync takes.
+        // Two seconds go by at each tick, however long a sync takes, and who waits for memory.
         store.bounds.journal.patience = SimulatedStore.endlessPatience
+        store.limits.maxStall = SimulatedStore.endlessPatience
         self.seed = seed
         random = SeededGenerator(seed: seed)
     }

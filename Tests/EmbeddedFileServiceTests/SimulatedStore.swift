@@ -214,12 +214,12 @@ final class Gate: Sendable {
     func open() { state.withLock { $0.isOpen = true } }
 }
 
-/// Yields until `condition` holds; fails the test when it never does.
+/// Yields until `condition` holds; fails the test when it never does, or not for minutes, as all tests run at once.
 func eventually(
     _ what: Comment, sourceLocation: SourceLocation = #_sourceLocation, _ condition: () async throws -> Bool
 ) async rethrows {
     let clock = ContinuousClock()
-    let deadline = clock.now + .seconds(30)
+    let deadline = clock.now + .seconds(300)
     while try await !condition() {
         guard clock.now < deadline else {
             Issue.record(what, sourceLocation: sourceLocation)

@@ -64,6 +64,43 @@ struct StartTests {
         await store.close()
     }
 
+    @Test("an epoch that can't have come about is not needed: who has it may be lost")
+    func epochOfFew() async throws {
+        var (few, enough) = (0, 0)
+        for calls in stride(from: 0, to: 150, by: 2) {
+            let store = try SimulatedStore()
+            try await store.open()
+            let file = try await store.service.make("promised")
+            try await store.service.write([1, 2, 3], to: file, at: 0, .fileSync)
+            await store.close()
+            store.disk.losePower(afterCalls: calls)
+            if (try? await store.open()) != nil { await store.close() }
+            await store.crash(seed: UInt64(calls))
+
+            let epochs = try store.paths.map {
+                try Superblock.read(volumeDirectory: $0, fileSystem: store.disk).epoch
+            }
+            let highest = try #require(epochs.max())
+            let holders = epochs.indices.filter { epochs[$0] == highest }
+            if holders.count < 3 {
+                few += 1
+                // Their superblocks are there, their metadata are not.
+                for index in holders { store.disk.inject(Fault("/v\(index)/metadata/", code: EIO)) }
+                try await store.open()
+                #expect(try await store.service.bytes(of: store.service.find("promised")) == [1, 2, 3])
+                await store.close()
+            } else if holders.count < 5 {
+                enough += 1
+                // Something may have been answered by these.
+                for index in holders { store.disk.inject(Fault("/v\(index)/metadata/", code: EIO)) }
+                #expect(try await refusal(store, without: [])?.reason == .stale)
+                // Also with some of them away, as far as anybody can know.
+                #expect(try await refusal(store, without: Set(holders.prefix(2)))?.reason == .stale)
+            }
+        }
+        #expect(few > 5 && enough > 5, "\(few), \(enough)")
+    }
+
     @Test("after all metadata mirrors failed at once the store starts again", arguments: [EIO, ENOSPC])
     func allMirrorsFailed(code: Int32) async throws {
         let store = try SimulatedStore()

@@ -153,6 +153,64 @@ struct AppendTests {
         await store.close()
     }
 
+    /// What the next entry comes to.
+    enum Fate: CaseIterable {
+        case isLost, isDurable, isDurableTwice, neverComes
+    }
+
+    @Test(
+        "what was let go of for an entry that had been begun is needed until that is durable",
+        arguments: Fate.allCases, [0, 20_000])
+    func begun(fate: Fate, bytes: Int) async throws {
+        let store = TestStore(segmentBytes: 32 << 10)
+        store.keepsClaims = true
+        try store.start()
+        // A segment each, to be followed by a group in the last one, or by another segment.
+        for index in 0..<3 { await store.append("\(index)", bytes: index == 2 && bytes == 0 ? 1 : 20_000) }
+        let journal = store.journal!
+        #expect(journal.usage.segments == (bytes == 0 ? 2 : 3))
+        journal.noteApplied(through: LogNumber(rawValue: 3))
+        // Of 4 and 5 one is why the first is claimed no more, who knows which.
+        journal.noteBegun(through: LogNumber(rawValue: 5))
+        store.state.withLock { $0.claims[1] = nil }
+        try await eventually("the first is freed") { journal.usage.segments == (bytes == 0 ? 1 : 2) }
+        if fate == .neverComes { journal.noteBegun(through: LogNumber(rawValue: 4)) }
+        await store.append("3", bytes: bytes)
+        if fate == .isDurable { await store.append("4") }
+        if fate == .isDurableTwice {
+            await store.append("4")
+            await store.append("5")
+        }
+        let isNeeded = fate == .isLost
+        await store.crash()
+        try store.start()
+        #expect(store.recovered.keys.min() == (isNeeded ? 1 : 2))
+        store.checkRecovered(from: isNeeded ? 1 : 2)
+        try await store.checkClaims()
+        await store.close()
+    }
+
+    @Test("a new segment whose first group is torn takes nothing away", arguments: 0..<60 as Range<UInt64>)
+    func begunWithTornGroup(seed: UInt64) async throws {
+        let store = TestStore(segmentBytes: 32 << 10)
+        try store.start()
+        store.keepsClaims = true
+        for index in 0..<2 { await store.append("\(index)", bytes: 20_000) }
+        try await store.waitForSpares()
+        let journal = store.journal!
+        journal.noteApplied(through: LogNumber(rawValue: 2))
+        journal.noteBegun(through: LogNumber(rawValue: 3))
+        store.state.withLock { $0.claims[1] = nil }
+        try await eventually("the first is freed") { journal.usage.segments == 1 }
+        // Two writes; the power goes before they are synced.
+        store.disk.losePower(afterCalls: 2)
+        await store.append("2", bytes: 20_000)
+        await store.crash(seed: seed)
+        try store.recover()
+        #expect(store.recovered.keys.min() == (store.recovered[3] == nil ? 1 : 2))
+        await store.close()
+    }
+
     @Test("of many slots that are freed few are kept")
     func removing() async throws {
         let store = TestStore(segmentBytes: 32 << 10)

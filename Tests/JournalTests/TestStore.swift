@@ -286,10 +286,10 @@ final class TestStore: @unchecked Sendable {
     }
 }
 
-/// Lets other threads work until something is so, which it must be within a time.
+/// Lets other threads work until something is so, which it must be within a time: long, as all tests run at once.
 func eventually(_ text: String, _ condition: () throws -> Bool) async throws {
     let clock = ContinuousClock()
-    let end = clock.now + .seconds(20)
+    let end = clock.now + .seconds(300)
     while try !condition() {
         guard clock.now < end else {
             Issue.record("never: \(text)")

@@ -67,6 +67,24 @@ struct NamespaceBodyTests {
         }
     }
 
+    @Test("tells the log of each entry before its body runs, and of none that comes to nothing")
+    func begun() async throws {
+        let fixture = try Fixture()
+        let namespace = try fixture.open()
+        let log = fixture.log
+        for index in 0..<5 {
+            let last = log.lastNumber
+            #expect(log.begunNumber == last)
+            let seen = try await namespace.perform { transaction throws(NamespaceError) in
+                if index.isMultiple(of: 2) { try transaction.create(Fixture.name("\(index)")) }
+                return log.begunNumber
+            }
+            #expect(seen == last.next)
+        }
+        #expect(log.begunNumber == log.lastNumber)
+        await namespace.close()
+    }
+
     @Test("keeps names apart that are canonically equal as Unicode (RFC 1813 §3.2)")
     func names() async throws {
         let fixture = try Fixture()

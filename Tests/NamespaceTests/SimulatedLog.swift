@@ -33,6 +33,7 @@ final class SimulatedLog: Sendable {
         var last: LogNumber
         var durable: LogNumber
         var applied = LogNumber(rawValue: 0)
+        var begun = LogNumber(rawValue: 0)
         /// As many more entries become durable.
         var entriesUntilFailure = Int.max
         var hasFailed = false
@@ -56,7 +57,7 @@ final class SimulatedLog: Sendable {
         MetadataLog(
             append: { [self] entry, _, completion in append(entry, completion: completion) },
             barrier: { [self] in barrier($0) },
-            noteApplied: { [self] in noteApplied($0) })
+            noteApplied: { [self] in noteApplied($0) }, noteBegun: { [self] in noteBegun($0) })
     }
 
     /// What a start finds.
@@ -70,6 +71,7 @@ final class SimulatedLog: Sendable {
     }
     var payloads: [JournalPayload] { state.withLock { $0.entries.flatMap(\.payloads) } }
     var lastNumber: LogNumber { state.withLock { $0.durable } }
+    var begunNumber: LogNumber { state.withLock { $0.begun } }
     var appliedNumber: LogNumber { state.withLock { $0.applied } }
     /// Entries that were appended and are not durable.
     var pendingCount: Int { state.withLock { $0.steps.count { $0.entry != nil } } }
@@ -161,6 +163,7 @@ final class SimulatedLog: Sendable {
         let mode = state.withLock { state in
             if let entry = step.entry {
                 #expect(entry.number == state.last.next, "entries are not numbered one after the other")
+                #expect(entry.number <= state.begun, "\(entry.number) was not begun")
                 state.last = entry.number
             }
             state.steps.append(step)
@@ -172,6 +175,8 @@ final class SimulatedLog: Sendable {
         case .held: break
         }
     }
+
+    private func noteBegun(_ number: LogNumber) { state.withLock { $0.begun = number } }
 
     private func noteApplied(_ number: LogNumber) {
         state.withLock { state in

@@ -41,12 +41,12 @@ func withServer(
     await server.shutdown()
 }
 
-/// Waits, for some seconds at most, until something that other threads do has happened.
+/// Waits, for minutes at most as all tests run at once, until something that other threads do has happened.
 func eventually(
     _ what: Comment, sourceLocation: SourceLocation = #_sourceLocation, _ condition: () -> Bool
 ) async {
     let clock = ContinuousClock()
-    let deadline = clock.now + .seconds(20)
+    let deadline = clock.now + .seconds(300)
     while !condition() {
         if clock.now > deadline {
             Issue.record(what, sourceLocation: sourceLocation)

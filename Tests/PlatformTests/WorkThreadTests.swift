@@ -12,33 +12,26 @@ struct WorkThreadTests {
         var order: [Int] = []
     }
 
-    private final class Counter: Sendable {
-        let count = Atomic(0)
-    }
-
     @Test("work in place of a thread never runs beside the thread's, and none is lost")
     func oneAtATime() async {
         let thread = WorkThread(name: "test")
         let tally = Tally()
-        let inPlace = Counter()
         let (callers, calls) = (4, 50_000)
         await withTaskGroup(of: Void.self) { group in
             for caller in 0..<callers {
                 group.addTask {
                     for call in 0..<calls {
                         // Some calls always go to the thread, so that it has something to do now and then.
-                        if call % 8 != caller, thread.runIfIdle({ tally.count += 1 }) {
-                            inPlace.count.add(1, ordering: .relaxed)
-                        } else {
-                            thread.submit { tally.count += 1 }
-                        }
+                        if call % 8 != caller, thread.runIfIdle({ tally.count += 1 }) { continue }
+                        thread.submit { tally.count += 1 }
                     }
+                    // On a busy machine all of these may have met a thread that wasn't idle; in the end it is.
+                    while !thread.runIfIdle({ tally.count += 1 }) { await Task.yield() }
                 }
             }
         }
         thread.stop()
-        #expect(tally.count == callers * calls)
-        #expect(inPlace.count.load(ordering: .relaxed) > 0)
+        #expect(tally.count == callers * (calls + 1))
     }
 
     @Test("what work in place of the thread submits comes after it, and it can't be nested")

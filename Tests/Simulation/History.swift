@@ -44,6 +44,7 @@ final class FormattedDisks: @unchecked Sendable {
             let paths = (0..<Shape.all[shape].volumes).map { "/v\($0)" }
             let disk = SimulatedFileSystem(directories: paths)
             Simulator.shared.callsPerTurn = 0
+            Simulator.shared.interruptionsPerTurn = 0
             Simulator.shared.run(seed: UInt64(shape)) {
                 do {
                     var random = SeededGenerator(seed: UInt64(shape))
@@ -112,10 +113,12 @@ final class History: @unchecked Sendable {
         }
         bounds.dump.minFreeBytes = 0
         bounds.dump.segmentBytes = 32 << 10
-        bounds.journal.segmentBytes = 32 << 10
+        // Of seven groups at most, or of two.
+        bounds.journal.segmentBytes = Bool.random(using: &random) ? 32 << 10 : 12 << 10
         bounds.journal.capacityBytes = Bool.random(using: &random) ? 256 << 10 : 1 << 20
         bounds.journal.minFreeBytes = 0
         Simulator.shared.callsPerTurn = [0, 64, 8].randomElement(using: &random)!
+        Simulator.shared.interruptionsPerTurn = [0, 8, 2].randomElement(using: &random)!
         world.note(
             "\(Shape.all[shape].policy) on \(paths.count) volumes, bad: \(bad)\(isShortOfSpace ? ", short of space" : "")"
                 + (wanders ? ", others later" : "")

@@ -53,6 +53,8 @@ final class Simulator: ThreadScheduler, @unchecked Sendable {
     private(set) var steps = 0
     /// A call of the file system lets others run once in so many times; 0: never.
     var callsPerTurn = 0
+    /// The same for interruptions.
+    var interruptionsPerTurn = 0
     /// Called when nobody can go on, or it doesn't end: with why. Must not return.
     var onStuck: (String) -> Never = { fatalError($0) }
 
@@ -223,11 +225,13 @@ final class Simulator: ThreadScheduler, @unchecked Sendable {
         owner = pthread_self()
     }
 
+    override func interrupt() { letOthersRun(onceIn: interruptionsPerTurn) }
+
     /// Before a call of the file system.
-    func beforeCall() {
-        guard callsPerTurn > 0, random.next() % UInt64(callsPerTurn) == 0, readyLanes.count + jobs.count > 0 else {
-            return
-        }
+    func beforeCall() { letOthersRun(onceIn: callsPerTurn) }
+
+    private func letOthersRun(onceIn count: Int) {
+        guard count > 0, random.next() % UInt64(count) == 0, readyLanes.count + jobs.count > 0 else { return }
         needBaton()
         letOthersRun { true }
     }

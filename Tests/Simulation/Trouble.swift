@@ -73,17 +73,18 @@ final class Trouble: @unchecked Sendable {
                 world.disk.inject(fault)
             }
         }
-        if isShortOfSpace, pick(0..<2) == 0 { changeRoom() }
+        // A start that is to succeed needs room for the journal.
+        if isShortOfSpace, pick(0..<2) == 0 { changeRoom(atLeast: mayHang ? 0 : 128 << 10) }
     }
 
     /// Some volumes get full, or have room again.
-    func changeRoom() {
+    func changeRoom(atLeast bytes: Int = 0) {
         for volume in isShortOfSpace ? Array(paths.indices) : bad where pick(0..<2) == 0 {
             let prefix = paths[volume] + "/"
             if pick(0..<2) == 0 {
                 world.mayFail = true
                 world.note("\(prefix) gets full")
-                world.disk.setCapacity(world.disk.usedBytes(under: prefix) + pick(0..<40_000), under: prefix)
+                world.disk.setCapacity(world.disk.usedBytes(under: prefix) + bytes + pick(0..<40_000), under: prefix)
             } else {
                 world.note("\(prefix) has room")
                 world.disk.setCapacity(nil, under: prefix)

@@ -12,7 +12,8 @@ import Testing
 extension DumpLog {
     /// With segments of a few writes, which goes on at once after a failure.
     static func small(
-        in directory: String, _ fileSystem: FileSystem, _ clock: SystemClock, _ change: (inout Bounds) -> Void = { _ in },
+        in directory: String, _ fileSystem: FileSystem, _ clock: SystemClock,
+        _ change: (inout Bounds) -> Void = { _ in },
         onFailure: @escaping @Sendable (DumpFailure) -> Void
     ) throws -> DumpLog {
         var bounds = Bounds()

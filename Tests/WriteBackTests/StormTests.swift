@@ -85,7 +85,6 @@ struct StormTests {
             file = OpenFileContext(attributes: testAttributes(FileID(rawValue: 7)), sequence: .zero, epochs: epochs)
             sink.stripeSizeBytes = weather.stripe
             sink.state.withLock { state in
-                state.failsOneIn = weather.failsOneIn
                 state.yields = 3
                 state.random = SeededGenerator(seed: UInt64(weather.seed))
             }
@@ -118,13 +117,16 @@ struct StormTests {
         var allComplaints: [String] { lock.withLock { complaints } }
     }
 
-    /// More than a file may hold, while nobody asks for a COMMIT: some of it must be dumped. All of it twice, not oftener: what
-    /// is mostly covered by newer bytes is drained.
+    /// More than a file may hold, while nobody asks for a COMMIT: some of it must be dumped, and has been when this returns. All
+    /// of it twice, not oftener: what is mostly covered by newer bytes is drained.
     private static func fill(_ storm: Storm, _ diary: Diary) async {
         for index in 0..<Storm.cellCount / 50 {
             let low = index * 7 % (Storm.cellCount / 100) * 100
             await write(storm, diary, low..<low + 100, isStable: false)
         }
+        // Where there are full stripes these are drained instead.
+        guard storm.weather.stripe == 1 << 20 else { return }
+        while storm.dump.usage.dumpedBytes == 0 && storm.dump.usage.failures == 0 { await Task.yield() }
     }
 
     private static func write(_ storm: Storm, _ diary: Diary, _ cells: Range<Int>, isStable: Bool) async {
@@ -310,7 +312,10 @@ struct StormTests {
         let diaries = (0..<6).map { Diary($0) }
         let first = Diary(diaries.count)
         await Self.onThread { await Self.fill(storm, first) }
-        if weather.failsOneIn > 0 { storm.sink.state.withLock { $0.nextErrors = [.noSpace] } }
+        storm.sink.state.withLock { state in
+            state.failsOneIn = weather.failsOneIn
+            if weather.failsOneIn > 0 { state.nextErrors = [.noSpace] }
+        }
         await Self.blow(storm, diaries)
         storm.sink.state.withLock { state in
             state.failsOneIn = 0
