@@ -33,7 +33,7 @@ extension EmbeddedFileService {
         _ name: FileName, in directory: FileReference, mode: CreateMode, as caller: Credentials
     ) async throws(FileError) -> CreatedEntry {
         let now = core.clock.now()
-        let (created, effects) = try await core.transact {
+        let (created, effects) = try await core.transact(.newName(name, in: directory.id)) {
             [core] transaction throws(FileError) -> (CreatedEntry, StoreCore.Effects) in
             let parent = try transaction.directory(directory)
             guard parent.attributes.allowsExecute(by: caller) else { throw .accessDenied }

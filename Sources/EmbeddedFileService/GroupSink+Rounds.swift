@@ -264,8 +264,8 @@ extension GroupSink {
             return (row, output.isRecorded)
         }
         // Where nothing was striped the file's inode is all that the record says.
-        let onlyInode = drained.count == 1 && groups.isEmpty ? drained[0].context.fileID : nil
-        let (published, claims) = try await core.transactJournaling(onlyInode: onlyInode) {
+        let footprint = drained.count == 1 && groups.isEmpty ? Footprint.inode(drained[0].context.fileID) : nil
+        let (published, claims) = try await core.transactJournaling(footprint) {
             [core] transaction throws(FileError) in
             var rows: [BlockGroup] = []
             for (var row, isRecorded) in groups {

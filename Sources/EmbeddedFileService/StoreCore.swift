@@ -97,16 +97,16 @@ final class StoreCore: Sendable {
 
     /// Runs a body on the namespace thread; returns when what it changed is durable. See `Namespace.perform`.
     func transact<Value: Sendable>(
-        _ body: @escaping @Sendable (inout Transaction) throws(FileError) -> Value
+        _ footprint: Footprint? = nil, _ body: @escaping @Sendable (inout Transaction) throws(FileError) -> Value
     ) async throws(FileError) -> Value {
-        try await namespace.perform(body)
+        try await namespace.perform(footprint, body)
     }
 
     /// Like `transact`, for a body that has payload journaled; with the claims on it.
     func transactJournaling<Value: Sendable>(
-        onlyInode: FileID? = nil, _ body: @escaping @Sendable (inout Transaction) throws(FileError) -> Value
+        _ footprint: Footprint? = nil, _ body: @escaping @Sendable (inout Transaction) throws(FileError) -> Value
     ) async throws(FileError) -> (Value, [JournaledBytes]) {
-        try await namespace.performJournaling(onlyInode: onlyInode, body)
+        try await namespace.performJournaling(footprint, body)
     }
 
     /// Like `transact`, for a body that only looks and needn't wait for what others have changed.

@@ -6,6 +6,8 @@ struct GenerationalCache<Key: Hashable, Value> {
     private var young: [Key: Value] = [:]
     private var old: [Key: Value] = [:]
     private let limit: Int
+    /// How often a half was forgotten.
+    private(set) var rotations = 0
 
     init(limit: Int) { self.limit = max(2, limit) }
 
@@ -28,6 +30,7 @@ struct GenerationalCache<Key: Hashable, Value> {
         if young.count >= limit / 2, young[key] == nil {
             old = young
             young = [:]
+            rotations += 1
         }
         young[key] = value
     }

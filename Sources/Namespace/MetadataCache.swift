@@ -7,6 +7,8 @@
 //   body changes are hidden at the first change, and shown again, together, when it ends.
 // * Only the namespace thread changes anything.
 // * Anything may be missing: what isn't known here is read from a mirror.
+// * Of a directory that was made since the start every entry is here until a part of the cache is forgotten: what isn't, there
+//   isn't. So who fills a new directory waits for no mirror.
 //
 // Lock order: `state` is a leaf.
 
@@ -43,9 +45,15 @@ final class MetadataCache: Sendable {
         }
     }
 
-    private struct State {
+    fileprivate struct State {
         var inodes: GenerationalCache<FileID, Known<Inode>>
         var entries: GenerationalCache<EntryKey, Known<EntryRow>>
+        /// Directories whose entries are all here.
+        var complete: Set<FileID> = []
+        /// The same, but for entries that the running body changes.
+        var suspended: Set<FileID> = []
+        /// Of `entries`, when these were complete.
+        var rotations = 0
         /// After a failure nothing is shown any more: what bodies left may have been lost.
         var isClosed = false
     }
@@ -63,7 +71,7 @@ final class MetadataCache: Sendable {
 
     func inode(_ id: FileID) -> Known<Inode>? { state.withLock { $0.inodes[id] } }
 
-    func entry(_ key: EntryKey) -> Known<EntryRow>? { state.withLock { $0.entries[key] } }
+    func entry(_ key: EntryKey) -> Known<EntryRow>? { state.withLock { $0.entry(key) } }
 
     // MARK: On the namespace thread
 
@@ -73,22 +81,39 @@ final class MetadataCache: Sendable {
     }
 
     func add(_ entry: Known<EntryRow>, for key: EntryKey) {
-        state.withLock { if !$0.isClosed { $0.entries[key] = entry } }
+        state.withLock { state in
+            guard !state.isClosed else { return }
+            state.entries[key] = entry
+            state.noteRotation()
+        }
     }
 
     func hide(_ id: FileID) { state.withLock { $0.inodes[id] = nil } }
 
-    func hide(_ key: EntryKey) { state.withLock { $0.entries[key] = nil } }
+    func hide(_ key: EntryKey) {
+        state.withLock { state in
+            state.entries[key] = nil
+            if state.complete.remove(key.directory) != nil { state.suspended.insert(key.directory) }
+        }
+    }
 
-    /// Shows what a body has changed.
-    func show(_ rows: Rows) {
+    /// Shows what a body has changed, all that it has hidden with it.
+    /// - Parameter made: directories that there were not before it.
+    func show(_ rows: Rows, made: Set<FileID> = []) {
         guard !rows.inodes.isEmpty || !rows.entries.isEmpty else { return }
         state.withLock { state in
             guard !state.isClosed else { return }
             for (id, inode) in rows.inodes where inode.isWorthKeeping { state.inodes[id] = inode }
             for (key, entry) in rows.entries { state.entries[key] = entry }
+            guard !state.noteRotation() else { return }
+            state.complete.formUnion(state.suspended)
+            state.complete.formUnion(made)
+            state.suspended = []
         }
     }
+
+    /// What a body has hidden stays hidden: it has changed nothing.
+    func forgetHidden() { state.withLock { $0.suspended = [] } }
 
     /// Forgets everything for good.
     func close() {
@@ -96,7 +121,28 @@ final class MetadataCache: Sendable {
             state.isClosed = true
             state.inodes = GenerationalCache(limit: 0)
             state.entries = GenerationalCache(limit: 0)
+            state.complete = []
+            state.suspended = []
         }
+    }
+}
+
+extension MetadataCache.State {
+    fileprivate mutating func entry(_ key: MetadataCache.EntryKey) -> MetadataCache.Known<EntryRow>? {
+        let known = entries[key]
+        noteRotation()
+        if let known { return known }
+        return complete.contains(key.directory) ? .absent : nil
+    }
+
+    /// Whose entries were all here, who knows. Returns whether any were forgotten.
+    @discardableResult
+    fileprivate mutating func noteRotation() -> Bool {
+        guard entries.rotations != rotations else { return false }
+        rotations = entries.rotations
+        complete = []
+        suspended = []
+        return true
     }
 }
 

@@ -22,6 +22,18 @@ extension MetadataState {
         return known
     }
 
+    /// Whether a body that looks at this alone needs no mirror.
+    func knows(_ footprint: Footprint) -> Bool {
+        switch footprint {
+        case .inode(let id): return known(id) != nil
+        case .newName(let name, let directory):
+            guard known(directory)?.value != nil else { return false }
+            let key = MetadataCache.EntryKey(directory: directory, name: name)
+            guard let entry = changedEntry(key) ?? cache.entry(key) else { return false }
+            return entry.value == nil
+        }
+    }
+
     /// The inode of a file that other rows name: one that is missing is damage.
     func existingInode(_ id: FileID) throws(NamespaceError) -> Inode {
         if let inode = known(id)?.value { return inode }

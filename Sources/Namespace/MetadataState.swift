@@ -21,6 +21,9 @@ final class MetadataState {
     let overlay: Overlay
     /// The rows that the running body has changed.
     private var changed = MetadataCache.Rows()
+    /// Ids that the running body has taken, and those that it has given to directories.
+    private var newIDs: Set<FileID> = []
+    private var madeDirectories: Set<FileID> = []
     private(set) var states: [StateKey: UInt64]
     /// `states` as of the start of the running body, and the keys that it changed and no mutation states yet.
     private var statesBefore: [StateKey: UInt64]
@@ -88,8 +91,10 @@ final class MetadataState {
         unwrittenStates = []
         statesBefore = states
         overlay.keepBody()
-        cache.show(changed)
+        cache.show(changed, made: madeDirectories)
         changed.removeAll()
+        madeDirectories = []
+        newIDs = []
         defer {
             body = []
             payloads = []
@@ -111,7 +116,10 @@ final class MetadataState {
     func dropBody() {
         states = statesBefore
         unwrittenStates = []
+        cache.forgetHidden()
         changed.removeAll()
+        madeDirectories = []
+        newIDs = []
         body = []
         payloads = []
         overlay.dropBody()
@@ -132,7 +140,11 @@ final class MetadataState {
     func apply(_ mutation: Mutation) throws(NamespaceError) {
         switch mutation {
         case .putInode(let inode):
-            count(try self.inode(inode.id), by: -1)
+            if newIDs.remove(inode.id) != nil {
+                if inode.type == .directory { madeDirectories.insert(inode.id) }
+            } else {
+                count(try self.inode(inode.id), by: -1)
+            }
             count(inode, by: 1)
             change(inode.id, to: .present(inode))
         case .removeInode(let id):
@@ -201,8 +213,10 @@ final class MetadataState {
         if nextFileID >= states[.fileIDsReserved] ?? 0 {
             set(.fileIDsReserved, nextFileID + Self.fileIDsPerReservation)
         }
-        defer { nextFileID += 1 }
-        return FileID(rawValue: nextFileID)
+        let id = FileID(rawValue: nextFileID)
+        nextFileID += 1
+        newIDs.insert(id)
+        return id
     }
 
     func newGroupID() throws(NamespaceError) -> BlockGroupID {

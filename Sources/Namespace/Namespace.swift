@@ -13,6 +13,13 @@ public import Model
 internal import Platform
 internal import Synchronization
 
+/// The rows that a body looks at, where these are few.
+public enum Footprint: Sendable {
+    case inode(FileID)
+    /// A directory and this entry of it, and if there is none, nothing else but new ids.
+    case newName(FileName, in: FileID)
+}
+
 /// An open namespace. Thread-safe. `close` must be called before the last reference goes.
 public final class Namespace: Sendable {
     /// The most bodies that are run before their entries are appended.
@@ -24,8 +31,8 @@ public final class Namespace: Sendable {
         let waits: Bool
         /// Whether somebody takes the claims on bytes that the body journals.
         let mayJournal: Bool
-        /// The body looks at no row but this inode.
-        let onlyInode: FileID?
+        /// The body looks at no other rows.
+        let footprint: Footprint?
         let run: @Sendable (inout Transaction) -> Outcome
         /// Answers without running the body.
         let refuse: @Sendable (NamespaceError) -> Void
@@ -49,7 +56,7 @@ public final class Namespace: Sendable {
     struct Confined: @unchecked Sendable { let state: MetadataState }
 
     private let queue = Mutex(Queue())
-    private let thread: WorkThread
+    let thread: WorkThread
     private let confined: Confined
     private let cache: MetadataCache
     private let backlog: Backlog
@@ -92,20 +99,20 @@ public final class Namespace: Sendable {
     ///   anything else. Note that this happens before the record is durable.
     ///
     /// Does not suspend before the place of the body in the order is fixed.
+    /// - Parameter footprint: the body looks at no other rows. Then it needs no mirror if these are known, and may run at once
+    ///   on the caller's thread, in place of the namespace thread.
     public nonisolated(nonsending) func perform<Value: Sendable, Failure: NamespaceFailure>(
-        _ body: @escaping @Sendable (inout Transaction) throws(Failure) -> Value
+        _ footprint: Footprint? = nil, _ body: @escaping @Sendable (inout Transaction) throws(Failure) -> Value
     ) async throws(Failure) -> Value {
-        try await run(body, waits: true).value
+        try await run(body, waits: true, footprint).value
     }
 
     /// Like `perform`, for bodies that also journal bytes of files (`Transaction.journal`): these become durable with
     /// what the body changed, or not at all. Returns the claims on them, in their order.
-    /// - Parameter onlyInode: the body looks at no row but this one. Then it needs no mirror if the row is known, and may run
-    ///   at once on the caller's thread, in place of the namespace thread.
     public nonisolated(nonsending) func performJournaling<Value: Sendable, Failure: NamespaceFailure>(
-        onlyInode: FileID? = nil, _ body: @escaping @Sendable (inout Transaction) throws(Failure) -> Value
+        _ footprint: Footprint? = nil, _ body: @escaping @Sendable (inout Transaction) throws(Failure) -> Value
     ) async throws(Failure) -> (value: Value, claims: [JournaledBytes]) {
-        try await run(body, waits: true, mayJournal: true, onlyInode: onlyInode)
+        try await run(body, waits: true, mayJournal: true, footprint)
     }
 
     /// Like `perform`, for bodies that only look: answered at once after they ran. What they saw of earlier
@@ -118,13 +125,13 @@ public final class Namespace: Sendable {
 
     private nonisolated(nonsending) func run<Value: Sendable, Failure: NamespaceFailure>(
         _ body: @escaping @Sendable (inout Transaction) throws(Failure) -> Value, waits: Bool, mayJournal: Bool = false,
-        onlyInode: FileID? = nil
+        _ footprint: Footprint? = nil
     ) async throws(Failure) -> (value: Value, claims: [JournaledBytes]) {
         let result: Result<(value: Value, claims: [JournaledBytes]), Failure> = await withUnsafeContinuation {
             continuation in
             submit(
                 Request(
-                    waits: waits, mayJournal: mayJournal, onlyInode: onlyInode,
+                    waits: waits, mayJournal: mayJournal, footprint: footprint,
                     run: { transaction in
                         do throws(Failure) {
                             let value = try body(&transaction)
@@ -218,14 +225,14 @@ public final class Namespace: Sendable {
             return (false, !queue.isScheduled)
         }
         if isClosed { request.refuse(.closed) }
-        if mustSchedule, request.onlyInode == nil || !thread.runIfIdle(runInPlaceOfThread) { schedule() }
+        if mustSchedule, request.footprint == nil || !thread.runIfIdle(runInPlaceOfThread) { schedule() }
     }
 
     /// Runs the bodies that wait, or leaves them to the thread: if one of them may need a mirror, or must wait for room.
     private func runInPlaceOfThread() {
-        let inodes = queue.withLock { $0.requests.prefix(Self.maxBatch).map(\.onlyInode) }
-        let needsNobody = inodes.allSatisfy { $0.map { confined.state.known($0) != nil } ?? false }
-        if !needsNobody || !backlog.hasRoom || runBatch(inodes.count) { schedule() }
+        let footprints = queue.withLock { $0.requests.prefix(Self.maxBatch).map(\.footprint) }
+        let needsNobody = footprints.allSatisfy { $0.map(confined.state.knows) ?? false }
+        if !needsNobody || !backlog.hasRoom || runBatch(footprints.count) { schedule() }
     }
 
     /// One batch for each piece of work, so that the overlay may forget what was applied in between.

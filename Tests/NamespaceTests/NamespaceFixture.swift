@@ -92,6 +92,23 @@ extension Namespace {
         try await perform { transaction throws(NamespaceError) in try transaction.create(name, size: size) }
     }
 
+    /// Makes a directory in the root.
+    func makeDirectory(_ name: FileName) async throws(NamespaceError) -> FileID {
+        try await perform { transaction throws(NamespaceError) in
+            let id = transaction.newFileID()
+            guard var root = try transaction.inode(.root) else { throw .damaged("no root") }
+            try transaction.mutate(.putInode(Fixture.inode(id, .directory, parent: .root)))
+            try transaction.mutate(.putEntry(directory: .root, name: name, cookie: root.nextCookie, child: id))
+            root.nextCookie += 1
+            root.entryCount += 1
+            try transaction.mutate(.putInode(root))
+            return id
+        }
+    }
+
+    /// Returns when its thread has nothing to do.
+    func rest() async { await thread.run {} }
+
     func remove(_ name: FileName) async throws(NamespaceError) {
         try await perform { transaction throws(NamespaceError) in
             guard let entry = try transaction.entry(.root, name), var root = try transaction.inode(.root) else {
