@@ -103,7 +103,7 @@ extension GroupSink {
             var reader = DrainReader(run)
             var extent: Extent?
             var offset = run.range.lowerBound
-            while let portion = try await nextPortion(&reader) {
+            while let portion = try await nextPortion(&reader, of: part.file.fileID) {
                 var position = 0
                 while position < portion.count {
                     let output: GroupOutput
@@ -138,11 +138,13 @@ extension GroupSink {
         return extents
     }
 
-    private func nextPortion(_ reader: inout DrainReader) async throws(DrainFailure) -> Payload? {
+    private func nextPortion(
+        _ reader: inout DrainReader, of file: FileID
+    ) async throws(DrainFailure) -> Payload? {
         do throws(WriteBackError) {
             return try await reader.nextPortion()
         } catch {
-            throw .notPublished(error)
+            throw .unreadable(file, error)
         }
     }
 

@@ -23,6 +23,8 @@ enum DrainFailure: Error {
     case targets([TargetFailure], locations: [VolumeID?])
     case tooFewTargets(present: Int, needed: Int)
     case notPublished(WriteBackError)
+    /// What is to be written of the file can't be read.
+    case unreadable(FileID, WriteBackError)
 }
 
 /// The embedded store as the sink of write-back.
@@ -61,9 +63,25 @@ struct GroupSink: WriteBackSink {
         }
     }
 
-    func pack(_ parts: [PackedPart], mayPad: Bool) async throws(WriteBackError) {
-        _ = try await carryOut(of: .store) { excluded throws(DrainFailure) in
-            try await attempt(parts, mayPad: mayPad, own: nil, excluding: excluded)
+    func pack(_ parts: [PackedPart], mayPad: Bool) async throws(PackFailure) {
+        var unreadable: FileID?
+        do throws(WriteBackError) {
+            _ = try await carryOut(of: .store) { excluded throws(DrainFailure) in
+                do throws(DrainFailure) {
+                    return try await attempt(parts, mayPad: mayPad, own: nil, excluding: excluded)
+                } catch {
+                    if case .unreadable(let file, _) = error { unreadable = file }
+                    throw error
+                }
+            }
+        } catch {
+            if let unreadable {
+                core.complaints.error(
+                    .failedRead, of: .file(unreadable),
+                    "its last bytes, which were promised, cannot be read back from the journal; "
+                        + "the file is left out when others leave it")
+            }
+            throw PackFailure(error, unreadable: unreadable)
         }
     }
 
@@ -97,7 +115,7 @@ struct GroupSink: WriteBackSink {
                     // Healthy volumes that were left out had no room.
                     let healthy = core.volumes.present.count { $0.isHealthy }
                     throw healthy >= needed ? .noSpace : .inputOutput
-                case .notPublished(let error):
+                case .notPublished(let error), .unreadable(_, let error):
                     throw error
                 }
             }

@@ -130,6 +130,18 @@ struct DumpTurn: ~Copyable {
     }
 }
 
+/// Why files could not be packed.
+public struct PackFailure: Error, Hashable, Sendable {
+    public let error: WriteBackError
+    /// The file whose bytes can't be read back from the journal, if that is why: the others can do without it.
+    public let unreadable: FileID?
+
+    public init(_ error: WriteBackError, unreadable: FileID? = nil) {
+        self.error = error
+        self.unreadable = unreadable
+    }
+}
+
 /// Why bytes that were accepted could not be made durable.
 public enum WriteBackError: Error, Hashable, Sendable {
     /// Too many targets failed, or the namespace could not be written.

@@ -313,7 +313,7 @@ extension OpenFileContext {
                     state.drained.insert(kept)
                 }
             }
-            if !plan.runs.isEmpty { state.isHeldOff = false }
+            if !plan.runs.isEmpty { state.heldOffTicks = 0 }
             if !plan.journaling.isEmpty { state.isBare = false }
             state.hasOpenOutput = hasOpenOutput
             // It rests: gaps that nothing came into are holes from here on.

@@ -80,13 +80,15 @@ extension OpenFileContext {
         return end
     }
 
-    /// Ends a turn that failed and had nothing to lose: all is as before, and nothing that is journaled is taken until
-    /// `tryAgain`. Returns the bytes freed and whether the file must be queued again.
-    func endInVain(_ turn: consuming DrainTurn, hasOpenOutput: Bool) -> (freedBytes: Int, mustSchedule: Bool) {
+    /// Ends a turn that failed and had nothing to lose: all is as before, and nothing that is journaled is taken until so many
+    /// ticks have passed. Returns the bytes freed and whether the file must be queued again.
+    func endInVain(
+        _ turn: consuming DrainTurn, hasOpenOutput: Bool, heldOffTicks: Int = 1
+    ) -> (freedBytes: Int, mustSchedule: Bool) {
         precondition(turn.file == fileID && turn.plan.losesNothing)
         let (isSettling, through) = (turn.plan.rests, turn.plan.sequence)
         return state.withLock { state in
-            state.isHeldOff = true
+            state.heldOffTicks = heldOffTicks
             if isSettling { state.settle(through) }
             state.hasOpenOutput = hasOpenOutput
             // Whoever waits does so for other bytes.
@@ -95,6 +97,9 @@ extension OpenFileContext {
         }
     }
 
-    /// A while has passed since a turn was taken in vain.
-    func tryAgain() { state.withLock { $0.isHeldOff = false } }
+    /// A tick has passed.
+    func holdOffLess() { state.withLock { $0.heldOffTicks = max(0, $0.heldOffTicks - 1) } }
+
+    /// There will be no other time.
+    func tryAgain() { state.withLock { $0.heldOffTicks = 0 } }
 }

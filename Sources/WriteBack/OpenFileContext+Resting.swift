@@ -144,12 +144,14 @@ final class PackTurn {
     }
 
     /// Returns the bytes freed and whether the file must be queued.
-    func end(isPacked: Bool) -> (freedBytes: Int, mustSchedule: Bool) {
+    /// - Parameter heldOffTicks: for how long it is to be left alone if it isn't packed.
+    func end(isPacked: Bool, heldOffTicks: Int = 1) -> (freedBytes: Int, mustSchedule: Bool) {
         guard let turn = turn.take() else {
             precondition(!isTaken)
             return file.cancelPack()
         }
         return isPacked
-            ? file.finishDrain(turn, hasOpenOutput: false) : file.endInVain(turn, hasOpenOutput: false)
+            ? file.finishDrain(turn, hasOpenOutput: false)
+            : file.endInVain(turn, hasOpenOutput: false, heldOffTicks: heldOffTicks)
     }
 }

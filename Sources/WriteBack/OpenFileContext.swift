@@ -103,8 +103,9 @@ public final class OpenFileContext: Sendable {
         var wasLastingFailureTold = false
         /// Between the halves of a failure.
         var isLosing = false
-        /// What is journaled could not be striped, and is to be left alone for a while.
-        var isHeldOff = false
+        /// What is journaled could not be striped, and is to be left alone for so many ticks.
+        var heldOffTicks = 0
+        var isHeldOff: Bool { heldOffTicks > 0 }
         /// Nobody has written since a turn had all striped or journaled for good, with nothing left open.
         var isSettled = false
         /// All that is pending is in the journal, and nothing of it in memory.

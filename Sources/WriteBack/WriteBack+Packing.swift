@@ -5,7 +5,8 @@
 // whether that makes full stripes or not. One pack is out at a time, beside the drains; each of its files has its one
 // write-back task out meanwhile.
 //
-// A pack that fails loses nothing: its files rest on, and are tried again after the next tick.
+// A pack that fails loses nothing: its files rest on, and are tried again after the next tick. If it failed for one of them,
+// whose bytes can't be read back, that one is left out for a while, and the others are packed without it.
 
 internal import Model
 internal import Synchronization
@@ -33,6 +34,17 @@ struct Packing {
     var leastBytes = 0
     var count: UInt64 = 0
     var failures: UInt64 = 0
+    /// How often nothing was packed until a tick.
+    var heldOff: UInt64 = 0
+    /// Files that were left out since the last tick.
+    var leftOut = 0
+
+    /// More of them are no reason to go on without: then it is the journal's disks.
+    static let maxLeftOut = 8
+
+    /// How long a file whose bytes can't be read back is left out: so long that what the others have cost in vain with it is
+    /// little.
+    static let ticksWithoutUnreadable = 60
 
     mutating func forget(_ file: FileID) {
         if !files.isEmpty, let old = files.removeValue(forKey: file) { bytes -= old.bytes }
@@ -129,16 +141,27 @@ extension WriteBack {
         let (files, wantedCount, isForced) = state.withLock { $0.packing.next() }
         let (turns, parts, mayPad) = choosePack(files, wantedCount: wantedCount, isForced: isForced)
         var isPacked = false
+        var unreadable: FileID?
         if !parts.isEmpty {
-            do throws(WriteBackError) {
+            do throws(PackFailure) {
                 try await sink.pack(parts, mayPad: mayPad)
                 isPacked = true
             } catch {
                 // Nothing is lost, and the sink has said why.
-                state.withLock { $0.packing.isHeldOff = true }
+                unreadable = error.unreadable
+                state.withLock { state in
+                    if unreadable != nil { state.packing.leftOut += 1 }
+                    guard unreadable == nil || state.packing.leftOut == Packing.maxLeftOut else { return }
+                    state.packing.isHeldOff = true
+                    state.packing.heldOff += 1
+                }
             }
         }
-        for turn in turns { end(turn.end(isPacked: isPacked), of: turn.file) }
+        for turn in turns {
+            let isCulprit = turn.file.fileID == unreadable
+            let ticks = isCulprit ? Packing.ticksWithoutUnreadable : unreadable == nil ? 1 : 0
+            end(turn.end(isPacked: isPacked, heldOffTicks: ticks), of: turn.file)
+        }
         state.withLock { state in
             if parts.isEmpty {
                 state.packing.leastBytes = state.packing.bytes + sink.stripeSizeBytes
@@ -160,8 +183,8 @@ extension WriteBack {
             state.hasLookedForMemory = false
             state.hasLookedForPlaces = false
         }
-        // More than one pack takes.
-        let left = isPacked ? files.prefix(wantedCount).filter(\.isPackable) : []
+        // More than one pack takes, or that could be without another one.
+        let left = isPacked || unreadable != nil ? files.prefix(wantedCount).filter(\.isPackable) : []
         if !left.isEmpty { pack(left) }
         if !parts.isEmpty { relievePressure() }
         packIfWorthwhile()

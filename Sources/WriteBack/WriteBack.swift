@@ -134,13 +134,14 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
         }
         state.withLock { state in
             state.packing.isHeldOff = false
+            state.packing.leftOut = 0
             state.packing.leastBytes = 0
         }
         dump?.giveUpHanging()
         // One loss is seldom alone: what else is in the dump is drained while it can be, and what can't be is known soon.
         if let dump, hasNewFailedReads(dump.usage.failedReads) { drainWhatIsDumped() }
         for file in state.withLock({ Array($0.active.values) }) {
-            file.tryAgain()
+            file.holdOffLess()
             if file.isIdle(for: limits.idleTime, at: now) { settle(file) }
             if file.isClean { forgetIfClean(file) }
             noteResting(file)
@@ -160,9 +161,10 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
     /// Returns how many files' last bytes could not be made durable; why was logged where it arose.
     public func settleAll() async -> Int {
         var failures = 0
-        let failedPacks = state.withLock { state in
+        let heldOff = state.withLock { state in
             state.packing.isHeldOff = false
-            return state.packing.failures
+            state.packing.leftOut = 0
+            return state.packing.heldOff
         }
         for file in state.withLock({ Array($0.active.values) }) { file.tryAgain() }
         while true {
@@ -171,7 +173,7 @@ public final class WriteBack<Sink: WriteBackSink>: Sendable {
             let unsettled = files.filter { $0.phase != .resting && !$0.isFailingForEver }
             if unsettled.isEmpty {
                 let (isPacking, hasFailed) = state.withLock {
-                    ($0.packing.isOut, $0.packing.failures > failedPacks)
+                    ($0.packing.isOut, $0.packing.heldOff > heldOff)
                 }
                 if !isPacking {
                     // What fails for ever is the next start's.

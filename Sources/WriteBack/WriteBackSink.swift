@@ -47,7 +47,7 @@ public protocol WriteBackSink: Sendable {
     /// Drains several files that rest at once, one behind the other: together full stripes, unless `mayPad`. Returns when
     /// all are published, in one record or in several. All their bytes are in the journal, so if it fails nothing is lost;
     /// what was published then all the same stays so.
-    func pack(_ parts: [PackedPart], mayPad: Bool) async throws(WriteBackError)
+    func pack(_ parts: [PackedPart], mayPad: Bool) async throws(PackFailure)
 
     /// Whether something is open for the file after its last drain, which a plan that rests would close. To be asked by
     /// the file's write-back task.

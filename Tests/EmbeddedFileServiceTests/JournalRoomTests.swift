@@ -184,6 +184,61 @@ extension JournalTests {
         try await finish(store)
     }
 
+    /// Flips bits of these bytes on all volumes that have them in the journal. Returns how many these are.
+    private func damageJournal(of store: SimulatedStore, _ bytes: [UInt8]) throws -> Int {
+        var replicas = 0
+        for path in store.paths where try store.disk.status(path + "/journal") != nil {
+            for name in try store.disk.list(path + "/journal") where name.hasSuffix(".segment") {
+                guard let content = store.disk.content(of: "\(path)/journal/\(name)") else { continue }
+                let places = content.indices.dropLast(bytes.count).filter { content[$0...].starts(with: bytes) }
+                for place in places { store.disk.flipBits("\(path)/journal/\(name)", at: place) }
+                replicas += places.isEmpty ? 0 : 1
+            }
+        }
+        return replicas
+    }
+
+    @Test("a file whose journaled bytes are damaged on all replicas is named, and keeps nobody else in the journal")
+    func unreadableFile() async throws {
+        let store = try await openStore()
+        var files: [FileReference] = []
+        for index in 0..<30 as Range<UInt64> {
+            let file = try await store.service.make("f\(index)")
+            try await store.service.write(pattern(1000, seed: index), to: file, .fileSync)
+            files.append(file)
+        }
+        await store.crash(seed: 1)
+        let lines = RecordedLines()
+        store.log = lines.logger
+        // The start still reads them.
+        try await store.open()
+        #expect(try damageJournal(of: store, pattern(1000, seed: 3)) == 3)
+        await eventually("all others are striped") {
+            store.clock.advance(seconds: 6)
+            await store.service.tick()
+            // Also those that make no full stripe.
+            store.service.writeBack.settleJournaled(store.core.nodes.all.compactMap(\.context))
+            return store.core.recovered.count == 0 && store.service.writeBack.usage.openFiles == 1
+        }
+        for (index, file) in files.enumerated() {
+            if index == 3 {
+                await #expect(throws: FileError.inputOutput) { try await store.service.bytes(of: file) }
+            } else {
+                #expect(try await store.service.bytes(of: file) == pattern(1000, seed: UInt64(index)))
+            }
+        }
+        #expect(
+            lines.lines.contains { $0.contains("file=\(files[3].id.rawValue)") && $0.contains("cannot be read back") })
+        // It goes with what it keeps.
+        try await store.service.remove("f3")
+        try await eventually("nothing is kept in the journal") {
+            store.clock.advance(seconds: 6)
+            await store.service.tick()
+            return try #require(store.core.journal).usage.segments <= 1
+        }
+        try await finish(store)
+    }
+
     @Test("a busy file's journaled bytes outlast a drain that fails with bytes that nobody was promised")
     func failingDrain() async throws {
         let store = try await openStore()

@@ -242,7 +242,7 @@ final class History {
     func settle() async throws(HistoryFailure) {
         var rounds = 0
         while true {
-            file.tryAgain()
+            file.holdOffLess()
             try schedule(file.request(.rest))
             if !isQueued && !hasTurn { try beginPack() }
             if !isQueued && !hasTurn { break }
@@ -385,7 +385,7 @@ final class History {
         let isIdle = file.isIdle(for: limits.idleTime, at: clock.elapsed())
         tell("rest: \(isIdle)")
         try check(isIdle ? isDue : !isDue || pendingCells == 0 || file.restingBytes != nil, "idle: \(isIdle)")
-        file.tryAgain()
+        file.holdOffLess()
         if isIdle { try schedule(file.request(.rest)) }
     }
 

@@ -28,6 +28,8 @@ final class MemoryJournal: Sendable {
         var appended = 0
         var loads = 0
         var nextLoadsFail = 0
+        /// Whose bytes can't be read back.
+        var unreadable: Set<FileID> = []
     }
     let state = Mutex(State())
     private let roomBytes: Atomic<Int>
@@ -89,7 +91,7 @@ final class MemoryJournal: Sendable {
             guard case .payload(let record) = state.entries[index], record.isLive else {
                 preconditionFailure("what nobody claims is read")
             }
-            return record.bytes
+            return state.unreadable.contains(record.file) ? nil : record.bytes
         }
     }
 

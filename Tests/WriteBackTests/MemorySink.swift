@@ -114,9 +114,15 @@ final class MemorySink: WriteBackSink {
         return try result.get()
     }
 
-    func pack(_ parts: [PackedPart], mayPad: Bool) async throws(WriteBackError) {
+    func pack(_ parts: [PackedPart], mayPad: Bool) async throws(PackFailure) {
         var contents: [[[UInt8]]] = []
-        for part in parts { contents.append(try await Self.load(part.plan)) }
+        for part in parts {
+            do throws(WriteBackError) {
+                contents.append(try await Self.load(part.plan))
+            } catch {
+                throw PackFailure(error, unreadable: part.file.fileID)
+            }
+        }
         precondition(mayPad || parts.reduce(0) { $0 + $1.plan.byteCount } % stripeSizeBytes == 0)
         let arrivals = state.withLock { state in
             for part in parts {
@@ -139,7 +145,7 @@ final class MemorySink: WriteBackSink {
             for (part, content) in zip(parts, contents) { state.publish(part.plan, content, of: part.file) }
             return nil
         }
-        if let error { throw error }
+        if let error { throw PackFailure(error) }
     }
 
     /// As a sink does: portion by portion, from wherever they are.
