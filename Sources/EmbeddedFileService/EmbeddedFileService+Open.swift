@@ -119,7 +119,7 @@ extension EmbeddedFileService {
         let last = recovery.journal.lastNumber
         let epochs = EpochKeeper(
             volumes: volumes, superblock: superblock, believed: recovery.mirrors.map(\.location.volume),
-            fileSystem: fileSystem)
+            fileSystem: fileSystem, clock: clock, patience: bounds.journal.patience)
         let failure = StoreFailure(log: log)
         let mirrors = completeMirrors(recovery, replicaCount, volumes, fileSystem, log)
         let pressure = LateCall<Void>()

@@ -58,7 +58,8 @@ extension EmbeddedFileService {
             locks: inspection.locks,
             epochs: EpochKeeper(
                 volumes: volumes, superblock: inspection.superblock,
-                believed: inspection.mirrors.map(\.location.volume), fileSystem: fileSystem),
+                believed: inspection.mirrors.map(\.location.volume), fileSystem: fileSystem, clock: clock,
+                patience: .zero),
             failure: StoreFailure(log: log), clock: clock, log: log)
         await core.noteDamage()
         let status = await core.status(isServed: false)

@@ -53,6 +53,7 @@ public final class EmbeddedFileService: FileService {
     /// Settles files that rest; to be called about once a second, whatever the disks do: it waits for none.
     public func settleIdleFiles() {
         core.journal?.tick()
+        core.epochs.tick()
         core.namespace.tick()
         writeBack.tick()
         settleJournalSoon()
@@ -82,6 +83,7 @@ public final class EmbeddedFileService: FileService {
     /// is given up. Waits for nothing.
     public func giveUpWhatHangs() {
         core.journal?.tick()
+        core.epochs.tick()
         dump?.giveUpHanging()
     }
 

@@ -16,9 +16,14 @@
 // has, once an answer was given. What superblocks may name since an epoch was begun by half is in `named`.
 //
 // The journal's thread begins generations, the mirrors' thread changes mirrors: they take turns, by `turn`, which is held while
-// superblocks are written. Lock order: `turn`, then `state`.
+// superblocks are written. These are written all at once, each on a thread of its own, and a volume that takes too long for
+// its own has failed: nothing is answered meanwhile, so a second disk that hangs must not stop what the first one has begun.
+// If it comes to an end after all, that volume has the superblock of an epoch that it was to have.
+//
+// Lock order: `turn`, then `state` or `writing`.
 
 internal import BlockStore
+internal import Glibc
 internal import Model
 internal import Platform
 internal import Synchronization
@@ -32,10 +37,20 @@ final class EpochKeeper: Sendable {
         /// The mirrors of the current epoch, and of those that were begun after it and didn't come about.
         var named: Set<VolumeID>
     }
+    /// How far some superblocks are.
+    private struct Writing {
+        var pending: Set<VolumeID>
+        var written: Set<VolumeID> = []
+    }
     private let volumes: [Volume]
     /// N − m.
     private let quorum: Int
+    private let clock: SystemClock
+    /// For one superblock: a few small writes and syncs.
+    private let patience: Duration
     private let state: Mutex<State>
+    /// The superblocks that are being written.
+    private let writing = Mutex<Monitor<Writing>?>(nil)
     /// Whether somebody has it. No lock, as disks are waited for with it.
     private let turn = Monitor(false)
     /// A superblock that can't be written for want of a descriptor would stop the store.
@@ -44,8 +59,14 @@ final class EpochKeeper: Sendable {
     /// - Parameters:
     ///   - superblock: of the highest epoch.
     ///   - believed: those of its mirrors that are there and whole.
-    init(volumes: [Volume], superblock: Superblock, believed: [VolumeID], fileSystem: FileSystem) {
+    ///   - patience: for the volumes; `tick` must be called for it to end.
+    init(
+        volumes: [Volume], superblock: Superblock, believed: [VolumeID], fileSystem: FileSystem, clock: SystemClock,
+        patience: Duration
+    ) {
         self.volumes = volumes
+        self.clock = clock
+        self.patience = patience
         quorum = superblock.registeredVolumes.count - superblock.defaultPolicy.parityUnits
         let named = Set(superblock.mirrorSet).union(believed)
         var superblock = superblock
@@ -116,13 +137,17 @@ final class EpochKeeper: Sendable {
             switch tryAdvance(mirrors, journal) {
             case .done: return true
             case .tooFewVolumes: return false
-            case .failedMirror(let volume): mirrors.removeAll { $0 == volume }
+            case .mirrorsLeft(let left): mirrors = left
             }
         }
         return false
     }
 
-    private enum Outcome { case done, tooFewVolumes, failedMirror(VolumeID) }
+    private enum Outcome {
+        case done, tooFewVolumes
+        /// Others could not be written.
+        case mirrorsLeft([VolumeID])
+    }
 
     private func tryAdvance(_ mirrorSet: [VolumeID], _ journal: NewJournal?) -> Outcome {
         // A number that was tried is never tried again, whatever became of it.
@@ -133,13 +158,13 @@ final class EpochKeeper: Sendable {
             next.promisedEpoch = state.promised
             return next
         }
-        let promises = volumes.count { volume in
-            guard volume.isHealthy else { return false }
-            var superblock = volume.superblock
-            superblock.promisedEpoch = next.epoch
-            return (try? volume.writeSuperblock(superblock, reserve: reserve)) != nil
-        }
-        guard promises >= quorum else { return .tooFewVolumes }
+        let promises = write(
+            volumes.filter(\.isHealthy).map { volume in
+                var superblock = volume.superblock
+                superblock.promisedEpoch = next.epoch
+                return (volume, superblock)
+            })
+        guard promises.count >= quorum else { return .tooFewVolumes }
 
         next.mirrorSet = mirrorSet
         if let journal {
@@ -153,22 +178,64 @@ final class EpochKeeper: Sendable {
             }
         }
         state.withLock { $0.named.formUnion(mirrorSet) }
-        var written = 0
-        for volume in volumes where mirrorSet.contains(volume.id) {
-            guard (try? volume.writeSuperblock(next.of(volume), reserve: reserve)) != nil else {
-                return .failedMirror(volume.id)
-            }
-            written += 1
-        }
-        for volume in volumes where !mirrorSet.contains(volume.id) && volume.isHealthy {
-            if (try? volume.writeSuperblock(next.of(volume), reserve: reserve)) != nil { written += 1 }
-        }
-        guard written >= quorum else { return .tooFewVolumes }
+        let (mirrors, others) = (
+            volumes.filter { mirrorSet.contains($0.id) }, volumes.filter { !mirrorSet.contains($0.id) && $0.isHealthy }
+        )
+        let recorded = write(mirrors.map { ($0, next.of($0)) })
+        guard recorded.count == mirrors.count else { return .mirrorsLeft(mirrorSet.filter(recorded.contains)) }
+        let written = write(others.map { ($0, next.of($0)) }).union(recorded)
+        guard written.count >= quorum else { return .tooFewVolumes }
         state.withLock { state in
             state.superblock = next
             state.named = Set(mirrorSet)
         }
         return .done
+    }
+
+    /// Writes superblocks and returns the volumes that have theirs. Those that take too long have failed.
+    private func write(_ superblocks: [(volume: Volume, superblock: Superblock)]) -> Set<VolumeID> {
+        let since = clock.elapsed()
+        let progress = Monitor(Writing(pending: Set(superblocks.map(\.volume.id))))
+        writing.withLock { $0 = progress }
+        let threads = superblocks.map { volume, superblock in
+            let thread = WorkThread(name: "superblock-\(volume.index)")
+            thread.submit {
+                let isWritten = (try? volume.writeSuperblock(superblock)) != nil
+                progress.withLock { progress in
+                    progress.pending.remove(volume.id)
+                    if isWritten { progress.written.insert(volume.id) }
+                }
+            }
+            return thread
+        }
+        let (clock, patience) = (clock, patience)
+        var end = progress.wait { progress -> Writing? in
+            progress.pending.isEmpty || clock.elapsed() - since > patience ? progress : nil
+        }
+        writing.withLock { $0 = nil }
+        for ((volume, superblock), thread) in zip(superblocks, threads) {
+            if end.pending.contains(volume.id) {
+                // Its thread is given up with it.
+                volume.fail(
+                    .inputOutput(
+                        IOError(code: ETIMEDOUT, operation: "write of the superblock", path: volume.directory)))
+                continue
+            }
+            thread.stop()
+            // One that failed for want of a descriptor; only one at a time can borrow one.
+            if !end.written.contains(volume.id), volume.isHealthy,
+                (try? volume.writeSuperblock(superblock, reserve: reserve)) != nil
+            {
+                end.written.insert(volume.id)
+            }
+        }
+        return end.written
+    }
+
+    /// Time has passed.
+    func tick() {
+        let progress = writing.withLock { $0 }
+        progress?.withLock { _ in }
     }
 
     /// Mirrors were given up; a new epoch begins without them, if any superblock may name them. Returns whether the

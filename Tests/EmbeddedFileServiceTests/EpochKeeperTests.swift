@@ -5,6 +5,7 @@ import FaultInjection
 import Glibc
 import Model
 import Platform
+import Synchronization
 import Testing
 
 @testable import EmbeddedFileService
@@ -16,6 +17,7 @@ struct EpochKeeperTests {
         let disk: SimulatedFileSystem
         let volumes: [Volume]
         let keeper: EpochKeeper
+        let clock = TestClock()
         var ids: [VolumeID] { volumes.map(\.id) }
 
         init() throws {
@@ -25,7 +27,8 @@ struct EpochKeeperTests {
             volumes = try store.paths.map { try Volume(directory: $0, fileSystem: disk) }
             let superblock = volumes[0].superblock
             keeper = EpochKeeper(
-                volumes: volumes, superblock: superblock, believed: superblock.mirrorSet, fileSystem: disk)
+                volumes: volumes, superblock: superblock, believed: superblock.mirrorSet, fileSystem: disk,
+                clock: clock, patience: .seconds(10))
         }
 
         func superblocks() throws -> [Superblock] {
@@ -119,6 +122,51 @@ struct EpochKeeperTests {
         #expect(kept.volumes.allSatisfy { $0.isHealthy })
         let expected = isAdded ? Array(ids[..<4]) : Array(ids[1..<3])
         #expect(try kept.superblocks().allSatisfy { $0.mirrorSet == expected && $0.epoch == kept.keeper.epoch })
+    }
+
+    @Test(
+        "a volume that hangs while its superblock is written has failed, and the others have the epoch",
+        arguments: [0, 3], [0, 1])
+    func hanging(volume: Int, renamesBefore: Int) async throws {
+        let kept = try Kept()
+        let ids = kept.ids
+        let gate = Gate()
+        let renames = Atomic(0)
+        kept.disk.before(.rename, under: "/v\(volume)/superblock") {
+            if renames.add(1, ordering: .relaxed).oldValue == renamesBefore { gate.pass() }
+        }
+        let keeper = kept.keeper
+        let threads = ThreadGroup()
+        let begun = Mutex<JournalGeneration??>(nil)
+        threads.start {
+            let generation = keeper.beginGeneration(volumes: Array(ids[1..<3]), firstNumber: LogNumber(rawValue: 5))
+            begun.withLock { $0 = .some(generation) }
+        }
+        await gate.waitForArrival()
+        kept.clock.advance(seconds: 9)
+        for _ in 0..<100 {
+            keeper.tick()
+            await Task.yield()
+        }
+        #expect(begun.withLock { $0 } == nil && kept.volumes.allSatisfy(\.isHealthy))
+        kept.clock.advance(seconds: 2)
+        await eventually("it is given up") {
+            keeper.tick()
+            return begun.withLock { $0 != nil }
+        }
+        threads.join()
+        let generation = try #require(begun.withLock { $0 } ?? nil)
+        #expect(kept.volumes.map(\.isHealthy) == ids.indices.map { $0 != volume })
+        // The mirrors are on 0, 1 and 2.
+        #expect(keeper.mirrorSet == Array(ids[(volume == 0 ? 1 : 0)..<3]))
+        let others = try kept.superblocks().filter { $0.volumeID != ids[volume] }
+        #expect(others.allSatisfy { $0.epoch == keeper.epoch && $0.journal == generation })
+        // What comes to an end after all makes it no member.
+        gate.open()
+        await eventually("its superblock is written") { renames.load(ordering: .relaxed) > renamesBefore }
+        #expect(keeper.advance(mirrorSet: keeper.mirrorSet))
+        #expect(try kept.highest().epoch == keeper.epoch && keeper.mirrorSet.count == (volume == 0 ? 2 : 3))
+        kept.close()
     }
 
     @Test("a mirror that is left out for a lack of memory is recorded later")
