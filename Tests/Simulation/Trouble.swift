@@ -1,5 +1,6 @@
 // What befalls volumes: they fail, vanish, hang, get full, and bits of what they hold flip.
 
+import BlockStore
 import FaultInjection
 import Glibc
 import Journal
