@@ -154,7 +154,7 @@ extension EmbeddedFileService {
             let namespace = try Namespace.open(
                 mirrors.filter { recorded.contains($0.volume) }, records: recovery.records, lastNumber: last,
                 fileSystem: fileSystem, storeID: superblock.storeID, epoch: epochs.epoch,
-                log: MetadataLog(journal), logger: log,
+                log: MetadataLog(journal), clock: clock, patience: bounds.mirrorPatience, logger: log,
                 onMirrorFailure: { failed, remaining in
                     log.error(
                         "a copy of the metadata failed and is left out",

@@ -215,7 +215,7 @@ final class EpochKeeper: Sendable {
         writing.withLock { $0 = nil }
         for ((volume, superblock), thread) in zip(superblocks, threads) {
             if end.pending.contains(volume.id) {
-                // Its thread is given up with it.
+                thread.abandon()
                 volume.fail(
                     .inputOutput(
                         IOError(code: ETIMEDOUT, operation: "write of the superblock", path: volume.directory)))

@@ -26,6 +26,9 @@ struct StoreBounds: Sendable {
     var cellBytes = StoreMemory().cellBytes
     var dump = DumpLog.Bounds()
     var journal = JournalBounds()
+    /// For a batch of records on a mirror. The pages of a checkpoint, a thousand or more, may be anywhere on a disk that takes
+    /// 20 ms for each.
+    var mirrorPatience: Duration { journal.patience * 6 }
 }
 
 /// An open store.

@@ -16,6 +16,7 @@ extension Namespace {
     ///   - epoch: at least that of every mirror and record.
     ///   - log: where records go, the first one having the number after `lastNumber`; nil: for reading only. Nothing is
     ///     written then, to no mirror either. Bodies must not change anything.
+    ///   - patience: for a batch of records on a mirror; one that takes longer has failed. `tick` must be called for that.
     ///   - cacheLimit: how many inodes, and how many entries, are cached. An inode takes about 300 bytes.
     ///   - onMirrorFailure: is told of mirrors that have been given up, on the applier's thread, before
     ///     the log hears that it need not keep what they lack: the place to write down, durably, which
@@ -24,20 +25,23 @@ extension Namespace {
     ///     failed for good. Must not block.
     public static func open(
         _ mirrors: [MirrorLocation], records: [MetadataRecord], lastNumber: LogNumber, fileSystem: FileSystem,
-        storeID: StoreID, epoch: Epoch, log: MetadataLog?, cacheLimit: Int = 65_536, logger: Logger,
+        storeID: StoreID, epoch: Epoch, log: MetadataLog?, clock: SystemClock = SystemClock(),
+        patience: Duration = .seconds(60), cacheLimit: Int = 65_536, logger: Logger,
         onMirrorFailure: @escaping @Sendable (_ failed: [VolumeID], _ remaining: [VolumeID]) -> Bool,
         onFailure: @escaping @Sendable (NamespaceError) -> Void = { _ in }
     ) throws(NamespaceError) -> Namespace {
         try open(
             mirrors, records: records, lastNumber: lastNumber, fileSystem: fileSystem, storeID: storeID, epoch: epoch,
-            log: log, cacheLimit: cacheLimit, bounds: Backlog.Bounds(), logger: logger,
+            log: log, clock: clock, patience: patience, cacheLimit: cacheLimit, bounds: Backlog.Bounds(),
+            logger: logger,
             onMirrorFailure: onMirrorFailure, onFailure: onFailure)
     }
 
     /// The same with other bounds, for tests.
     static func open(
         _ locations: [MirrorLocation], records: [MetadataRecord], lastNumber: LogNumber, fileSystem: FileSystem,
-        storeID: StoreID, epoch: Epoch, log: MetadataLog?, cacheLimit: Int, bounds: Backlog.Bounds, logger: Logger,
+        storeID: StoreID, epoch: Epoch, log: MetadataLog?, clock: SystemClock = SystemClock(),
+        patience: Duration = .seconds(60), cacheLimit: Int, bounds: Backlog.Bounds, logger: Logger,
         onMirrorFailure: @escaping @Sendable (_ failed: [VolumeID], _ remaining: [VolumeID]) -> Bool,
         onFailure: @escaping @Sendable (NamespaceError) -> Void
     ) throws(NamespaceError) -> Namespace {
@@ -69,7 +73,8 @@ extension Namespace {
         }
         let applying = WorkThread(name: "applier")
         let set = MirrorSet(
-            mirrors.map(\.0), applying: applying, failure: failure, logger: logger, onMirrorFailure: onMirrorFailure)
+            mirrors.map(\.0), applying: applying, failure: failure, clock: clock, patience: patience, logger: logger,
+            onMirrorFailure: onMirrorFailure)
         let state: MetadataState
         do throws(NamespaceError) {
             state = try MetadataState(set, records: missing, lastNumber: lastNumber, cache: cache)

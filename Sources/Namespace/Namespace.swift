@@ -178,6 +178,7 @@ public final class Namespace: Sendable {
     /// Sees to it that what has waited for a second is applied to the mirrors. To be called about once a second;
     /// doesn't block.
     public func tick() {
+        mirrors.tick()
         if backlog.tick() { applier.schedule() }
     }
 

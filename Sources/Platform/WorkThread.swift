@@ -137,6 +137,16 @@ public final class WorkThread: @unchecked Sendable {
         }
     }
 
+    /// Has the thread end when what is queued has run, and doesn't wait for that: it may hang. Also from the thread itself.
+    public func abandon() {
+        pthread_mutex_lock(lock)
+        let wasStopping = isStopping
+        isStopping = true
+        pthread_cond_signal(wakeUp)
+        pthread_mutex_unlock(lock)
+        if !wasStopping, scheduler == nil { pthread_detach(thread) }
+    }
+
     private func run() {
         while runBatch() {
             pthread_mutex_lock(lock)

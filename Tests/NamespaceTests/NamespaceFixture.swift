@@ -45,15 +45,15 @@ struct Fixture {
 
     func open(
         _ mirrors: [MirrorLocation]? = nil, log: SimulatedLog? = nil, epoch: UInt64 = 1, cacheLimit: Int = 1000,
-        bounds: Backlog.Bounds = Backlog.Bounds(),
+        bounds: Backlog.Bounds = Backlog.Bounds(), clock: SystemClock = SystemClock(),
         onMirrorFailure: @escaping @Sendable ([VolumeID], [VolumeID]) -> Bool = { _, remaining in !remaining.isEmpty },
         onFailure: @escaping @Sendable (NamespaceError) -> Void = { _ in }
     ) throws -> Namespace {
         let log = log ?? self.log
         return try Namespace.open(
             mirrors ?? self.mirrors, records: log.records, lastNumber: log.lastNumber, fileSystem: disk,
-            storeID: Self.storeID, epoch: Epoch(rawValue: epoch), log: log.log, cacheLimit: cacheLimit, bounds: bounds,
-            logger: Self.quiet, onMirrorFailure: onMirrorFailure, onFailure: onFailure)
+            storeID: Self.storeID, epoch: Epoch(rawValue: epoch), log: log.log, clock: clock, cacheLimit: cacheLimit,
+            bounds: bounds, logger: Self.quiet, onMirrorFailure: onMirrorFailure, onFailure: onFailure)
     }
 
     /// Loses power: what was not synced is lost, and of the entries that were not durable all but so many.

@@ -72,6 +72,26 @@ struct WorkThreadTests {
         thread.stop()
     }
 
+    @Test("a thread may be abandoned by what it runs: what was queued is run, and nothing else")
+    func abandoned() async {
+        let thread = WorkThread(name: "test")
+        let order = Mutex<[Int]>([])
+        await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
+            thread.submit {
+                thread.submit {
+                    order.withLock { $0.append(2) }
+                    continuation.resume()
+                }
+                thread.abandon()
+                thread.abandon()
+                let isQueued = thread.submit { order.withLock { $0.append(3) } }
+                order.withLock { $0.append(isQueued ? 0 : 1) }
+            }
+        }
+        #expect(order.withLock { $0 } == [1, 2])
+        thread.stop()
+    }
+
     @Test("a thread that was stopped runs nothing in its place either")
     func stopped() {
         let thread = WorkThread(name: "test")

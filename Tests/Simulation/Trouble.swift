@@ -125,7 +125,7 @@ final class Trouble: @unchecked Sendable {
             [.open, .remove, .rename, .syncDirectory, .read, .write, .sync, .truncate],
         ][pick(0..<4)]
         let fault = pick(0..<2) == 0 ? nil : Fault(prefix, code: EIO)
-        let hang = Hang(callsBefore: calls / 3, duration: .seconds(pick(1..<60)), fault: fault)
+        let hang = Hang(callsBefore: calls / 3, duration: .seconds(pick(1..<[60, 200][pick(0..<2)])), fault: fault)
         hangs.append(hang)
         world.note("\(prefix) will hang: \(operations) for \(hang.duration)")
         let (world, disk) = (world, world.disk)

@@ -66,6 +66,12 @@ final class Mirror: @unchecked Sendable {
         connection.giveUp()
     }
 
+    /// The same on its own thread, for nobody waits for it any more.
+    func giveUpOnItsThread() {
+        thread.abandon()
+        connection.giveUp()
+    }
+
     // MARK: Transactions
 
     /// Begins a transaction unless there is one.

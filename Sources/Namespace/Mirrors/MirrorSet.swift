@@ -7,24 +7,38 @@
 // * A mirror that failed is never used again. The applier's thread closes it and tells of it, before it goes on: so
 //   `onMirrorFailure` has said yes before the log hears that it need not keep what the failed mirror lacks.
 // * Members are added on the applier's thread only, and told of there only.
+// * One that takes too long for a batch has failed, too: what hangs with it is its own thread, which closes it when it comes
+//   back. Nobody waits for that: the journal keeps what isn't on all mirrors.
 //
-// Lock order: `members` is a leaf.
+// Lock order: `members` and `applied` are leaves.
 
 internal import Logging
 internal import Model
 internal import Platform
 
 final class MirrorSet: Sendable {
+    private struct Condemned {
+        let mirror: Mirror
+        let error: MirrorError
+        /// It hangs: its own thread closes it.
+        var isAbandoned = false
+    }
+
     private struct Members {
         var mirrors: [Mirror]
         /// Taken by somebody.
         var taken: Set<ObjectIdentifier> = []
         /// No members any more, and not told of yet.
-        var condemned: [(mirror: Mirror, error: MirrorError)] = []
+        var condemned: [Condemned] = []
         var isClosed = false
     }
 
     private let members: Monitor<Members>
+    /// Of the batch that is being applied, the mirrors that have not ended it.
+    private let pending = Monitor<Set<ObjectIdentifier>>([])
+    private let clock: SystemClock
+    /// For a batch on a mirror.
+    private let patience: Duration
     private let applying: WorkThread
     private let failure: FailureLatch
     private let onMirrorFailure: @Sendable (_ failed: [VolumeID], _ remaining: [VolumeID]) -> Bool
@@ -33,17 +47,24 @@ final class MirrorSet: Sendable {
     /// - Parameters:
     ///   - mirrors: at least one, of different volumes.
     ///   - applying: the applier's thread.
+    ///   - patience: for a batch on a mirror; `tick` must be called for it to end.
     init(
-        _ mirrors: [Mirror], applying: WorkThread, failure: FailureLatch, logger: Logger,
+        _ mirrors: [Mirror], applying: WorkThread, failure: FailureLatch, clock: SystemClock, patience: Duration,
+        logger: Logger,
         onMirrorFailure: @escaping @Sendable (_ failed: [VolumeID], _ remaining: [VolumeID]) -> Bool
     ) {
         precondition(!mirrors.isEmpty && Set(mirrors.map(\.location.volume)).count == mirrors.count)
         members = Monitor(Members(mirrors: mirrors))
         self.applying = applying
         self.failure = failure
+        self.clock = clock
+        self.patience = patience
         self.logger = logger
         self.onMirrorFailure = onMirrorFailure
     }
+
+    /// Time has passed.
+    func tick() { pending.withLock { _ in } }
 
     var volumes: [VolumeID] { members.withLock { $0.mirrors.map(\.location.volume) } }
 
@@ -105,7 +126,7 @@ final class MirrorSet: Sendable {
         let isEmpty = members.withLock { members in
             for (mirror, error) in failed where members.mirrors.contains(where: { $0 === mirror }) {
                 members.mirrors.removeAll { $0 === mirror }
-                members.condemned.append((mirror, error))
+                members.condemned.append(Condemned(mirror: mirror, error: error))
             }
             return members.mirrors.isEmpty
         }
@@ -113,14 +134,14 @@ final class MirrorSet: Sendable {
             logger.error(
                 "a metadata mirror has failed", metadata: ["path": "\(mirror.location.path)", "error": "\(error)"])
         }
-        if isEmpty { failure.fail(Self.failure(because: failed)) }
+        if isEmpty { failure.fail(Self.failure(because: failed.map { Condemned(mirror: $0.mirror, error: $0.error) })) }
         applying.submit { [self] in
             // What it throws is kept by the latch.
             try? tellFailures()
         }
     }
 
-    private static func failure(because failed: [(mirror: Mirror, error: MirrorError)]) -> NamespaceError {
+    private static func failure(because failed: [Condemned]) -> NamespaceError {
         .failed(failed.map { "\($0.mirror.location.path): \($0.error)" }.joined(separator: "; "))
     }
 
@@ -135,7 +156,7 @@ final class MirrorSet: Sendable {
             }
             guard !failed.isEmpty else { break }
             // A reader that had taken one has condemned it itself, or gives it back.
-            for (mirror, _) in failed { close(mirror, properly: false) }
+            for each in failed where !each.isAbandoned { close(each.mirror, properly: false) }
             // With no mirror left there is nothing to write down: who were the last ones must stay known.
             guard !remaining.isEmpty, onMirrorFailure(failed.map(\.mirror.location.volume), remaining) else {
                 throw failure.fail(Self.failure(because: failed))
@@ -160,16 +181,34 @@ final class MirrorSet: Sendable {
         let turns =
             sparesReaders && behind.count > 1 ? [Array(behind.dropFirst()), Array(behind.prefix(1))] : [behind]
         for mirrors in turns {
-            let done = Monitor(mirrors.count)
+            let since = clock.elapsed()
+            pending.withLock { $0 = Set(mirrors.map(ObjectIdentifier.init)) }
             for mirror in mirrors {
                 mirror.thread.submit { [self] in
                     apply(mutations, upTo: number, to: mirror)
-                    done.withLock { $0 -= 1 }
+                    let isAwaited = pending.withLock { $0.remove(ObjectIdentifier(mirror)) != nil }
+                    if !isAwaited { mirror.giveUpOnItsThread() }
                 }
             }
-            done.wait { $0 == 0 ? () : nil }
+            let (clock, patience) = (clock, patience)
+            let hanging = pending.wait { pending in
+                pending.isEmpty || clock.elapsed() - since > patience ? pending : nil
+            }
+            for mirror in mirrors where hanging.contains(ObjectIdentifier(mirror)) { abandon(mirror) }
         }
         try tellFailures()
+    }
+
+    /// The mirror hangs.
+    private func abandon(_ mirror: Mirror) {
+        // Unless it came to its end just now. From here on its thread closes it when it does.
+        guard pending.withLock({ $0.remove(ObjectIdentifier(mirror)) != nil }) else { return }
+        condemn([(mirror, .notAMirror("it hangs"))])
+        members.withLock { members in
+            for index in members.condemned.indices where members.condemned[index].mirror === mirror {
+                members.condemned[index].isAbandoned = true
+            }
+        }
     }
 
     private func apply(_ mutations: [Mutation], upTo number: LogNumber, to mirror: Mirror) {
@@ -245,7 +284,8 @@ final class MirrorSet: Sendable {
                 members.mirrors = []
                 members.condemned = []
             }
-            return members.mirrors.map { ($0, properly) } + members.condemned.map { ($0.mirror, false) }
+            return members.mirrors.map { ($0, properly) }
+                + members.condemned.filter { !$0.isAbandoned }.map { ($0.mirror, false) }
         }
         for (mirror, properly) in all { close(mirror, properly: properly) }
     }
