@@ -84,6 +84,7 @@ public final class EmbeddedFileService: FileService {
     public func giveUpWhatHangs() {
         core.journal?.tick()
         core.epochs.tick()
+        core.namespace.tick()
         dump?.giveUpHanging()
     }
 

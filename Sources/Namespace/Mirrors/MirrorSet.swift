@@ -10,7 +10,7 @@
 // * One that takes too long for a batch has failed, too: what hangs with it is its own thread, which closes it when it comes
 //   back. Nobody waits for that: the journal keeps what isn't on all mirrors.
 //
-// Lock order: `members` and `applied` are leaves.
+// Lock order: `members` and `pending` are leaves.
 
 internal import Logging
 internal import Model
@@ -187,7 +187,9 @@ final class MirrorSet: Sendable {
                 mirror.thread.submit { [self] in
                     apply(mutations, upTo: number, to: mirror)
                     let isAwaited = pending.withLock { $0.remove(ObjectIdentifier(mirror)) != nil }
-                    if !isAwaited { mirror.giveUpOnItsThread() }
+                    if isAwaited { return }
+                    waitUntilFree(mirror)
+                    mirror.giveUpOnItsThread()
                 }
             }
             let (clock, patience) = (clock, patience)
@@ -292,8 +294,15 @@ final class MirrorSet: Sendable {
 
     /// Closes one that is no member, when the last who uses it is done.
     private func close(_ mirror: Mirror, properly: Bool) {
-        let id = ObjectIdentifier(mirror)
-        members.wait { $0.taken.contains(id) ? nil : () }
+        waitUntilFree(mirror)
         if properly { mirror.close() } else { mirror.giveUp() }
+    }
+
+    /// Waits until it is no member, and for the last who uses it.
+    private func waitUntilFree(_ mirror: Mirror) {
+        let id = ObjectIdentifier(mirror)
+        members.wait { members in
+            members.taken.contains(id) || members.mirrors.contains { $0 === mirror } ? nil : ()
+        }
     }
 }
