@@ -17,18 +17,18 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def cut(directory, policy, rounds, *more):
-    return run("power_cut.py", directory, policy, "--rounds", str(rounds), "--seed", str(SEED), *more)
+    return run("power_cut.py", directory, "--policy", policy, "--rounds", str(rounds), "--seed", str(SEED), *more)
 
 
 def cut_under_load(directory, policy, cuts, *more):
     seed = random.SystemRandom().randrange(1 << 32)
-    return run("power_load.py", directory, policy, "--cuts", str(cuts), "--seed", str(seed), *more)
+    return run("power_load.py", directory, "--policy", policy, "--cuts", str(cuts), "--seed", str(seed), *more)
 
 
-def run(program, directory, policy, *more):
+def run(program, directory, *more):
     command = [
         "unshare", "--mount", sys.executable, os.path.join(HERE, program), "--binary", gateway.binary,
-        "--directory", directory, "--policy", policy, *more]
+        "--directory", directory, *more]
     if os.geteuid() != 0:
         command = ["sudo", "-n", *command]
     done = subprocess.run(
