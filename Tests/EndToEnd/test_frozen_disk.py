@@ -1,7 +1,7 @@
 """A disk that hangs, on loop-mounted disks; see frozen_disk.py. Needs root or sudo."""
 
+from as_root import run
 from harness import equal, test
-from test_power_cut import run
 
 
 @test("a disk that hangs holds up whoever commits once, for some seconds, and what is committed then is kept")

@@ -6,14 +6,11 @@ Needs root or sudo. `SLUICE_CUTS=50 Tests/EndToEnd/run "under load"` is the long
 import os
 import random
 import subprocess
-import sys
 
-import gateway
+from as_root import HERE, run
 from harness import check, equal, test
 from power_cut import LOST
 from test_data import SEED
-
-HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def cut(directory, policy, rounds, *more):
@@ -23,18 +20,6 @@ def cut(directory, policy, rounds, *more):
 def cut_under_load(directory, policy, cuts, *more):
     seed = random.SystemRandom().randrange(1 << 32)
     return run("power_load.py", directory, "--policy", policy, "--cuts", str(cuts), "--seed", str(seed), *more)
-
-
-def run(program, directory, *more):
-    command = [
-        "unshare", "--mount", sys.executable, os.path.join(HERE, program), "--binary", gateway.binary,
-        "--directory", directory, *more]
-    if os.geteuid() != 0:
-        command = ["sudo", "-n", *command]
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1100)
-    print(done.stdout, end="")
-    return done
 
 
 def no_sync(directory):

@@ -316,9 +316,11 @@ final class History: @unchecked Sendable {
         await withTaskGroup(of: Void.self) { group in
             // Waits for volumes that hang.
             nonisolated(unsafe) var isLooking = false
+            // Seldom and a lot at a time, or often.
+            let (steps, milliseconds) = pick(0..<2) == 0 ? (60, 4000) : (10, 100)
             while world.busyCallers > 0 {
-                for _ in 0..<pick(5..<60) { await yieldToOthers() }
-                world.clock.advance(by: .milliseconds(pick(1..<4000)))
+                for _ in 0..<pick(steps / 10..<steps) { await yieldToOthers() }
+                world.clock.advance(by: .milliseconds(pick(1..<milliseconds)))
                 world.service.settleIdleFiles()
                 if pick(0..<3) == 0, !isLooking {
                     isLooking = true
