@@ -95,9 +95,7 @@ def main():
     arguments = parser.parse_args()
     gateway.binary = arguments.binary
     disks = Disks(arguments.directory, 5)
-    named = [word for volume in disks.volumes for word in ("--volume", volume)]
-    code, _, errors = gateway.sluice("format", "--data", disks.data, *named, "--policy", "RS-3-2-64k")
-    equal(code, 0, f"the exit code of format: {errors}")
+    disks.format(3, 2)
     try:
         run(disks, os.path.join(arguments.directory, "gateway.log"))
     finally:

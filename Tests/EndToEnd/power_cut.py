@@ -64,6 +64,13 @@ class Disks:
             subprocess.run(["mount", "-o", "loop,commit=600", mount + ".ext4", mount], check=True)
         self.descriptors = [os.open(mount, os.O_RDONLY) for mount in self.mounts]
 
+    def format(self, k, m):
+        """Makes the volumes a store."""
+        named = [word for volume in self.volumes for word in ("--volume", volume)]
+        code, _, errors = gateway.sluice("format", "--data", self.data, *named, "--policy", f"RS-{k}-{m}-64k")
+        equal(code, 0, f"the exit code of format: {errors}")
+        self.sync()
+
     def sync(self):
         subprocess.run(["sync", "--file-system", *self.mounts], check=True)
 
@@ -241,10 +248,7 @@ def run_round(arguments, number):
     os.mkdir(directory)
     log = os.path.join(directory, "gateway.log")
     disks = Disks(directory, k + m)
-    named = [word for volume in disks.volumes for word in ("--volume", volume)]
-    code, _, errors = gateway.sluice("format", "--data", disks.data, *named, "--policy", f"RS-{k}-{m}-64k")
-    equal(code, 0, f"the exit code of format: {errors}")
-    disks.sync()
+    disks.format(k, m)
     promises = Promises(arguments.seed + number)
     losses = list(itertools.combinations(range(k + m), m))
     lost = promises.random.choice(losses)

@@ -22,7 +22,7 @@ import time
 from random import Random
 
 import gateway
-from harness import check, equal
+from harness import check
 from kill_hook import KillHook
 from power_cut import LOST, Disks, Lost, serve
 
@@ -118,10 +118,7 @@ def main():
     k, m = arguments.policy
     disks = Disks(arguments.directory, k + m, IMAGE_BYTES + arguments.cuts * IMAGE_BYTES_FOR_A_CUT)
     log = os.path.join(arguments.directory, "gateway.log")
-    named = [word for volume in disks.volumes for word in ("--volume", volume)]
-    code, _, errors = gateway.sluice("format", "--data", disks.data, *named, "--policy", f"RS-{k}-{m}-64k")
-    equal(code, 0, f"the exit code of format: {errors}")
-    disks.sync()
+    disks.format(k, m)
     try:
         cutter = Cutter(arguments, disks, log)
         print(f"seed {arguments.seed}: {arguments.cuts} cuts under load, and one without volumes {sorted(cutter.lost)}", flush=True)

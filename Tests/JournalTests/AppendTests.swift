@@ -190,24 +190,32 @@ struct AppendTests {
         await store.close()
     }
 
-    @Test("a new segment whose first group is torn takes nothing away", arguments: 0..<60 as Range<UInt64>)
-    func begunWithTornGroup(seed: UInt64) async throws {
+    @Test("a new segment whose first group is torn takes nothing away", arguments: [true, false])
+    func begunWithTornGroup(isTorn: Bool) async throws {
         let store = TestStore(segmentBytes: 32 << 10)
-        try store.start()
         store.keepsClaims = true
+        try store.start()
         for index in 0..<2 { await store.append("\(index)", bytes: 20_000) }
-        try await store.waitForSpares()
         let journal = store.journal!
         journal.noteApplied(through: LogNumber(rawValue: 2))
         journal.noteBegun(through: LogNumber(rawValue: 3))
         store.state.withLock { $0.claims[1] = nil }
         try await eventually("the first is freed") { journal.usage.segments == 1 }
-        // Two writes; the power goes before they are synced.
-        store.disk.losePower(afterCalls: 2)
         await store.append("2", bytes: 20_000)
-        await store.crash(seed: seed)
+        await store.crash()
+        // What a power cut before the sync may leave: the segment's header, and not all of the group that it came with.
+        let bytes = Array(repeating: UInt8(ascii: "2"), count: 1000)
+        var replicas = 0
+        for path in try store.segmentFiles {
+            guard let content = store.disk.content(of: path),
+                let place = content.indices.first(where: { content[$0...].starts(with: bytes) })
+            else { continue }
+            replicas += 1
+            if isTorn { store.disk.flipBits(path, at: place) }
+        }
+        #expect(replicas == 2)
         try store.recover()
-        #expect(store.recovered.keys.min() == (store.recovered[3] == nil ? 1 : 2))
+        #expect(store.recovered.keys.sorted() == (isTorn ? [1, 2] : [2, 3]))
         await store.close()
     }
 
